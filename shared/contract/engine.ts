@@ -1,0 +1,86 @@
+/**
+ * The engine's interface inside the gpu-worker: what server code may ask of the engine thread and
+ * what comes back. Plain data only, since it crosses a MessagePort.
+ */
+import type { AdapterRef, BaseInfo } from './worker.ts';
+
+export interface SamplingOptions {
+  temperature: number;
+  topP: number;
+  /** 0: off. */
+  topK: number;
+  /** null: the engine draws one. Sequence i of a request uses an independent stream of the same seed. */
+  seed: number | null;
+  /** null: up to the end of the context. */
+  maxTokens: number | null;
+  stop: string[];
+  ignoreEos: boolean;
+  /** Alternatives per token; null: no logprobs. */
+  logprobs: number | null;
+  /** Report the prompt's own tokens (with logprobs, if asked for) before the first generated one. */
+  echo: boolean;
+}
+
+/** One HTTP request: a batch of prompts, each continued n times. Sequence index = prompt index · n + choice. */
+export interface EngineRequest {
+  id: string;
+  /** Opaque to the engine; written to its journal so that a crash loses nothing of the bill. */
+  account: { tenant: string; keyId: string; model: string };
+  base: string;
+  prompts: number[][];
+  n: number;
+  /** Digests must have been made resident with `load` and are held until the request ends. */
+  adapters: AdapterRef[];
+  sampling: SamplingOptions;
+}
+
+export interface TokenLogprob {
+  id: number;
+  logprob: number;
+  /** Best first; may lack `id` itself. */
+  top: { id: number; logprob: number }[];
+}
+
+/** Events arrive grouped by step, in order. */
+export type EngineEvent =
+  /** Echo: the prompt of one sequence. logprobs[0] is null; present only if asked for. */
+  | { type: 'prompt'; sequence: number; ids: number[]; text: string; logprobs: (TokenLogprob | null)[] | null }
+  /** Newly committed tokens. `text` is what may be shown now; text that could still become a stop string or half a character is held back. */
+  | { type: 'tokens'; sequence: number; ids: number[]; text: string; logprobs: TokenLogprob[] | null }
+  /** `text` is what had been held back. */
+  | { type: 'finish'; sequence: number; reason: 'stop' | 'length' | 'cancelled'; text: string }
+  /** Last event of a request. Counts are what the engine committed. */
+  | {
+      type: 'done';
+      usage: { promptTokens: number; cachedTokens: number; completionTokens: number };
+      outcome: 'finished' | 'cancelled' | 'failed';
+      error?: string;
+    };
+
+export interface EngineStats {
+  active: number;
+  queued: number;
+  slots: number;
+  sessions: number;
+  baseBytes: number;
+  kvBytes: number;
+  adapterSlotBytes: number;
+  residentAdapters: number;
+  residentAdapterBytes: number;
+  steps: number;
+  tokens: number;
+}
+
+/** Implemented by engine/client.ts on the main thread. */
+export interface Engine {
+  readonly base: BaseInfo;
+  /** Makes a sealed adapter resident on the host; idempotent by digest. Rejects if the bytes do not match the digest. */
+  load(digest: string, sealed: Uint8Array): Promise<void>;
+  isResident(digest: string): boolean;
+  /** Drops an adapter from the host tier once no running row uses it. */
+  unload(digest: string): Promise<void>;
+  /** Queues a request. Throws Failure 'rate_limited' when the queue is full, 'invalid_request' when a prompt does not fit the context. */
+  submit(request: EngineRequest, onEvents: (events: EngineEvent[]) => void): { cancel(): void };
+  stats(): Promise<EngineStats>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,159 @@
+/**
+ * What passes between the edge and a gpu-worker. Each body is JSON, sent under a token that binds
+ * method, path and body (shared/contract/signature.ts). The worker refuses anything else.
+ *
+ *   edge → worker   POST /generate   GenerateRequest → OpenAI response body (JSON or SSE), made by the worker
+ *                   POST /seal       SealRequest → SealResult, or an error in the wire form
+ *                   GET  /totals     → Totals
+ *   worker → edge   POST /internal/heartbeat  Heartbeat → HeartbeatAnswer
+ *                   POST /internal/usage      UsageReport → UsageAnswer
+ */
+import { z } from 'zod';
+import { Digest, RequestId, TenantId } from '../ids.ts';
+
+const count = z.number().int().nonnegative();
+
+export const AdapterRef = z.strictObject({ digest: Digest, weight: z.number().min(-4).max(4) });
+export type AdapterRef = z.infer<typeof AdapterRef>;
+
+export const ChatMessage = z.strictObject({
+  role: z.enum(['system', 'user', 'assistant']),
+  content: z.string(),
+});
+export type ChatMessage = z.infer<typeof ChatMessage>;
+
+/** A request after admission: names resolved, defaults filled in, every field honoured. */
+export const GenerateRequest = z.strictObject({
+  request_id: RequestId,
+  tenant: TenantId,
+  key_id: z.string(),
+  /** The `model` string as the client wrote it, echoed in the response. */
+  model: z.string(),
+  base: z.string(),
+  base_revision: Digest,
+  adapters: z.array(AdapterRef).max(8),
+  input: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('chat'), messages: z.array(ChatMessage).min(1) }),
+    z.strictObject({
+      kind: z.literal('completion'),
+      prompts: z
+        .array(z.union([z.string(), z.array(count).min(1)]))
+        .min(1)
+        .max(128),
+    }),
+  ]),
+  n: z.number().int().min(1).max(128),
+  /** null: up to the end of the context. */
+  max_tokens: count.nullable(),
+  temperature: z.number().min(0).max(2),
+  top_p: z.number().gt(0).max(1),
+  /** 0: off. */
+  top_k: count,
+  seed: z.number().int().nullable(),
+  stop: z.array(z.string().min(1)).max(16),
+  ignore_eos: z.boolean(),
+  /** How many alternatives to report per token; null: no logprobs at all. */
+  logprobs: z.number().int().min(0).max(20).nullable(),
+  echo: z.boolean(),
+  return_token_ids: z.boolean(),
+  stream: z.boolean(),
+  include_usage: z.boolean(),
+});
+export type GenerateRequest = z.infer<typeof GenerateRequest>;
+
+/** In every response body as `switchyard`; in a stream on the chunk that carries finish_reason. */
+export const Receipt = z.strictObject({
+  request_id: RequestId,
+  base_revision: Digest,
+  precision: z.string(),
+  adapters: z.array(AdapterRef),
+  worker: z.string(),
+  prefix_cached_tokens: count,
+});
+export type Receipt = z.infer<typeof Receipt>;
+
+/** An uploaded package, already in object storage under `key`s that only this tenant's uploads use. */
+export const SealRequest = z.strictObject({
+  tenant: TenantId,
+  base: z.string(),
+  files: z
+    .array(z.strictObject({ name: z.string(), key: z.string(), bytes: count }))
+    .min(1)
+    .max(64),
+});
+export type SealRequest = z.infer<typeof SealRequest>;
+
+/** What the adapter's card says; stored and shown as is. */
+export const AdapterCard = z.strictObject({
+  kind: z.string(),
+  base: z.string(),
+  base_revision: Digest,
+  base_model_name_or_path: z.string().nullable(),
+  /** Largest rank over the targets. */
+  rank: count,
+  parameters: count,
+  targets: z.array(z.strictObject({ module: z.string(), rank: count, scale: z.number(), exactness: z.literal('exact') })),
+  source: z.array(z.strictObject({ name: z.string(), bytes: count, sha256: Digest })),
+});
+export type AdapterCard = z.infer<typeof AdapterCard>;
+
+export const SealResult = z.strictObject({ digest: Digest, bytes: count, key: z.string(), card: AdapterCard });
+export type SealResult = z.infer<typeof SealResult>;
+
+/** One finished HTTP request as the engine counted it. Settled exactly once by request_id. */
+export const UsageRecord = z.strictObject({
+  request_id: RequestId,
+  tenant: TenantId,
+  key_id: z.string(),
+  model: z.string(),
+  base: z.string(),
+  base_revision: Digest,
+  adapters: z.array(AdapterRef),
+  prompt_tokens: count,
+  cached_tokens: count,
+  completion_tokens: count,
+  /** Milliseconds since the epoch. */
+  finished_at: count,
+  outcome: z.enum(['finished', 'cancelled', 'failed', 'crashed']),
+});
+export type UsageRecord = z.infer<typeof UsageRecord>;
+
+export const UsageReport = z.strictObject({ worker: z.string(), records: z.array(UsageRecord).min(1).max(256) });
+export type UsageReport = z.infer<typeof UsageReport>;
+/** The request ids that are durable in the ledger now (also those it had before). */
+export const UsageAnswer = z.strictObject({ settled: z.array(RequestId) });
+export type UsageAnswer = z.infer<typeof UsageAnswer>;
+
+export const BaseInfo = z.strictObject({
+  id: z.string(),
+  revision: Digest,
+  precision: z.string(),
+  family: z.string(),
+  context_length: count,
+  vocab_size: count,
+  has_tokenizer: z.boolean(),
+  has_chat_template: z.boolean(),
+});
+export type BaseInfo = z.infer<typeof BaseInfo>;
+
+export const Heartbeat = z.strictObject({
+  worker: z.string(),
+  url: z.string(),
+  bases: z.array(BaseInfo),
+  slots: count,
+  active: count,
+  queued: count,
+});
+export type Heartbeat = z.infer<typeof Heartbeat>;
+export const HeartbeatAnswer = z.strictObject({ interval_ms: count });
+export type HeartbeatAnswer = z.infer<typeof HeartbeatAnswer>;
+
+/** The engine's own count since its journal began, and what it has not yet seen settled. Prompt + completion tokens by tenant. */
+export const Totals = z.strictObject({
+  worker: z.string(),
+  tenants: z.record(z.string(), z.strictObject({ engine_committed: count, outbox: count, running: count })),
+});
+export type Totals = z.infer<typeof Totals>;
+
+/** Where sealed adapters live in object storage. Content addressed, so writing twice is harmless. */
+export const sealedKey = (digest: string): string => `sealed/${digest}`;
