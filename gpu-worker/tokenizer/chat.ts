@@ -1,0 +1,70 @@
+/**
+ * Chat messages to the text a model was trained on, by the Jinja template that comes with the base.
+ */
+import { Template } from '@huggingface/jinja';
+import { z } from 'zod';
+import { Failure } from '../../shared/errors.ts';
+import type { TokenizerSource } from './source.ts';
+
+export interface RenderableMessage {
+  role: string;
+  content: string;
+}
+
+/** A special token is its text, or an object around it. */
+const TokenName = z.union([z.string(), z.object({ content: z.string() }).transform((token) => token.content)]);
+/** One template, or several of which "default" is for chat. */
+const ChatTemplate = z.union([
+  z.string(),
+  z.array(z.object({ name: z.string(), template: z.string() })).transform((all) => all.find((one) => one.name === 'default')?.template),
+]);
+
+const templateOf = (source: TokenizerSource): string | undefined => ChatTemplate.safeParse(source.tokenizerConfig['chat_template']).data;
+
+export const hasChatTemplate = (source: TokenizerSource): boolean => templateOf(source) !== undefined;
+
+function specialTokens(source: TokenizerSource): Record<string, string> {
+  const named = ['bos_token', 'eos_token', 'unk_token', 'pad_token', 'sep_token', 'cls_token', 'mask_token'];
+  return Object.fromEntries(
+    named.flatMap((key) => {
+      const token = TokenName.safeParse(source.tokenizerConfig[key]);
+      return token.success ? [[key, token.data]] : [];
+    }),
+  );
+}
+
+/** Parsing a template takes longer than rendering it; one source serves many requests. */
+const compiled = new WeakMap<TokenizerSource, Template>();
+
+function compile(source: TokenizerSource): Template {
+  const known = compiled.get(source);
+  if (known) return known;
+  const text = templateOf(source);
+  if (text === undefined) {
+    throw new Failure({ kind: 'unsupported', message: 'render chat: the base has no chat template; use /v1/completions' });
+  }
+  const template = new Template(text);
+  compiled.set(source, template);
+  return template;
+}
+
+/** The same text as transformers' apply_chat_template. Throws Failure with the template's own words when it refuses the messages. */
+export function renderChat(
+  source: TokenizerSource,
+  messages: readonly RenderableMessage[],
+  options: { addGenerationPrompt: boolean },
+): string {
+  const template = compile(source);
+  try {
+    return template.render({
+      ...specialTokens(source),
+      messages,
+      tools: null,
+      documents: null,
+      add_generation_prompt: options.addGenerationPrompt,
+    });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new Failure({ kind: 'invalid_request', message: `render chat: ${why}`, param: 'messages' }, { cause });
+  }
+}
