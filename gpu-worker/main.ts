@@ -1,0 +1,159 @@
+/**
+ * The gpu-worker: wires base → engine, storage, usage outbox, HTTP server and heartbeat. Prints one
+ * line `{"ready":true,"url":…}` when it can answer; ends with its parent.
+ */
+import { once } from 'node:events';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import pino from 'pino';
+import type { Totals } from '../shared/contract/worker.ts';
+import { randomId } from '../shared/ids.ts';
+import { baseModules } from './base-modules.ts';
+import { openEngine } from './engine/client.ts';
+import { openCheckpoint } from './models/source/checkpoint.ts';
+import { AdapterTier } from './server/adapter-tier.ts';
+import { createEdgeClient } from './server/edge-client.ts';
+import { generateHandler } from './server/generate.ts';
+import { keepBeating } from './server/heartbeat.ts';
+import { createHttpServer, sendJson } from './server/http.ts';
+import { createMeasures } from './server/metrics.ts';
+import { Outbox } from './server/outbox.ts';
+import { openTextSide } from './server/prompts.ts';
+import { Sealer, sealHandler } from './server/seal.ts';
+import { readSettings } from './settings.ts';
+import { openDiskCache } from './storage/disk-cache.ts';
+import { openObjectStore } from './storage/object-store.ts';
+
+/** How long running requests, and then the outbox, may take after a signal to stop. */
+const DRAIN_MS = 2000;
+/** How often the journal is read besides at each request's end. */
+const FLUSH_EVERY_MS = 1000;
+
+const log = pino({ base: { part: 'gpu-worker' } }, pino.destination({ dest: 2, sync: true }));
+
+/** Usage that this worker counted is its own, whatever port it has: its name lasts as long as its folder. */
+async function workerName(folder: string): Promise<string> {
+  const path = join(folder, 'id');
+  const known = await readFile(path, 'utf8').catch(() => null);
+  if (known) return known;
+  const name = `wrk_${randomId(12)}`;
+  await writeFile(path, name);
+  return name;
+}
+
+async function main(): Promise<void> {
+  const settings = readSettings(process.env);
+  const home = settings.SWITCHYARD_HOME;
+  const folder = join(home, 'worker', settings.SWITCHYARD_WORKER);
+  await mkdir(folder, { recursive: true });
+  const worker = await workerName(folder);
+  const edge = createEdgeClient(settings.SWITCHYARD_EDGE_URL, settings.SWITCHYARD_SECRET);
+  /** Until everything is open there is nothing to drain. */
+  let stop = async (): Promise<void> => process.exit(1);
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop().catch(fatal));
+  process.on('disconnect', () => void stop().catch(fatal));
+  const fatal = (error: unknown) => {
+    log.fatal(error instanceof Error ? error : new Error(String(error)), 'the worker cannot go on');
+    process.exit(1);
+  };
+
+  const outbox = await Outbox.open({
+    folder,
+    send: (records, signal) => edge.usage({ worker, records }, signal),
+    onError: (error) => log.warn(error, 'usage was not settled; it is sent again'),
+  });
+  const flush = () => void outbox.flush().catch(fatal);
+
+  const checkpoint = await openCheckpoint(settings.SWITCHYARD_BASE);
+  const engine = await openEngine({
+    basePath: settings.SWITCHYARD_BASE,
+    precision: settings.SWITCHYARD_PRECISION,
+    home,
+    journalPath: outbox.journalPath,
+  });
+  const modules = baseModules(checkpoint);
+  const objects = openObjectStore(settings.SWITCHYARD_EDGE_URL, settings.SWITCHYARD_S3_SECRET);
+  const adapters = new AdapterTier({
+    engine,
+    disk: await openDiskCache(join(home, 'cache', 'adapters'), settings.SWITCHYARD_ADAPTER_DISK_MB),
+    objects,
+    budget: settings.SWITCHYARD_ADAPTER_MEMORY_MB,
+  });
+  const sealer = new Sealer(modules);
+  const measures = createMeasures(engine);
+  const text = openTextSide(checkpoint.tokenizer);
+
+  const server = createHttpServer({
+    secret: settings.SWITCHYARD_SECRET,
+    onError: (error, call) => log.error(error, call),
+    routes: [
+      {
+        method: 'POST',
+        path: '/generate',
+        signed: true,
+        handle: generateHandler({ worker, engine, adapters, text, measures, onEnded: flush }),
+      },
+      { method: 'POST', path: '/seal', signed: true, handle: sealHandler(sealer, modules, objects) },
+      {
+        method: 'GET',
+        path: '/totals',
+        signed: true,
+        handle: async (_body, response) => {
+          const totals: Totals = { worker, tenants: await outbox.totals() };
+          sendJson(response, totals);
+        },
+      },
+      { method: 'GET', path: '/health', signed: false, handle: async (_body, response) => sendJson(response, { status: 'ok', worker }) },
+      {
+        method: 'GET',
+        path: '/ready',
+        signed: true,
+        handle: async (_body, response) => sendJson(response, { status: 'ready', worker, base: engine.base, stats: await engine.stats() }),
+      },
+      {
+        method: 'GET',
+        path: '/metrics',
+        signed: false,
+        handle: async (_body, response) => {
+          const { contentType, text: body } = await measures.render();
+          response.writeHead(200, { 'content-type': contentType }).end(body);
+        },
+      },
+    ],
+  });
+  server.listen(settings.WORKER_PORT, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+
+  const stopping = new AbortController();
+  const beat = async (signal: AbortSignal) => {
+    const { slots, active, queued } = await engine.stats().catch(fatal as (error: unknown) => never);
+    const beatUrl = settings.SWITCHYARD_WORKER_URL ?? url;
+    return await edge.heartbeat({ worker, url: beatUrl, bases: [engine.base], slots, active, queued }, signal);
+  };
+  const beating = keepBeating(beat, stopping.signal, (error) => log.warn(error, 'heartbeat failed'));
+  flush();
+  const flushing = setInterval(flush, FLUSH_EVERY_MS);
+
+  stop = async () => {
+    if (stopping.signal.aborted) return;
+    stopping.abort();
+    clearInterval(flushing);
+    setTimeout(() => server.closeAllConnections(), DRAIN_MS).unref();
+    server.closeIdleConnections();
+    await new Promise((resolve) => server.close(resolve));
+    await engine.close();
+    await outbox.close(DRAIN_MS);
+    await sealer.close();
+    objects.close();
+    await beating;
+    process.exit(0);
+  };
+  process.stdout.write(`${JSON.stringify({ ready: true, url })}\n`);
+}
+
+await main().catch((error: unknown) => {
+  log.fatal(error instanceof Error ? error : new Error(String(error)), 'the worker did not start');
+  process.exit(1);
+});
