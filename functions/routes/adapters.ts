@@ -1,0 +1,89 @@
+/** Adapters: upload, versions, card, deletion. A 201 means sealed, stored and servable. */
+import { OpenAPIHono } from '@hono/zod-openapi';
+import type { Context } from 'hono';
+import { type Adapter, UploadFields, VersionFields } from '../../shared/contract/adapters.ts';
+import type { SealResult } from '../../shared/contract/worker.ts';
+import { Failure } from '../../shared/errors.ts';
+import type { AppEnv } from '../env.ts';
+import { anyKey, tenantOf } from '../middleware/authenticate.ts';
+import { check } from '../middleware/body.ts';
+import { addVersion, createAdapter, deleteAdapter, getAdapter, listAdapters, listVersions, requireFree } from '../registry/adapters.ts';
+import { chooseBase, Refusal, seal } from '../registry/seal.ts';
+import { discardPackage, type StagedPackage, stagePackage } from '../storage/packages.ts';
+import { liveWorkers, servedBases } from '../upstream/snapshot.ts';
+
+export const adapters = new OpenAPIHono<AppEnv>();
+adapters.use('/v1/adapters', anyKey());
+adapters.use('/v1/adapters/*', anyKey());
+
+adapters.get('/v1/adapters', async (c) => {
+  const rows = await listAdapters(c.env, tenantOf(c).tenant.id);
+  return c.json({ object: 'list', data: rows.map(({ tenant: _tenant, ...row }) => row) });
+});
+
+adapters.post('/v1/adapters', (c) => {
+  const tenant = tenantOf(c).tenant.id;
+  return receive(c, tenant, async (staged) => {
+    const { name, base: asked } = check(UploadFields, staged.fields);
+    await requireFree(c.env, tenant, name);
+    const base = await chooseBase(c.env, asked);
+    if (servedBases(await liveWorkers(c.env)).some((b) => b.id === name)) throw isBase(name);
+    return { base, store: (sealed) => createAdapter(c.env, tenant, name, staged.upload, sealed) };
+  });
+});
+
+adapters.get('/v1/adapters/:name', async (c) => c.json(await getAdapter(c.env, tenantOf(c).tenant.id, c.req.param('name'))));
+
+adapters.get('/v1/adapters/:name/card', async (c) => {
+  const { card } = await getAdapter(c.env, tenantOf(c).tenant.id, c.req.param('name'));
+  return c.json(card);
+});
+
+adapters.get('/v1/adapters/:name/versions', async (c) => {
+  return c.json({ object: 'list', data: await listVersions(c.env, tenantOf(c).tenant.id, c.req.param('name')) });
+});
+
+adapters.post('/v1/adapters/:name/versions', async (c) => {
+  const tenant = tenantOf(c).tenant.id;
+  const current = await getAdapter(c.env, tenant, c.req.param('name'));
+  return receive(c, tenant, async (staged) => {
+    check(VersionFields, staged.fields);
+    return { base: current.base, store: (sealed) => addVersion(c.env, current, staged.upload, sealed) };
+  });
+});
+
+adapters.delete('/v1/adapters/:name', async (c) => {
+  const tenant = tenantOf(c).tenant.id;
+  const name = c.req.param('name');
+  const { id, uploads } = await deleteAdapter(c.env, tenant, name);
+  c.executionCtx.waitUntil(Promise.all(uploads.map((upload) => discardPackage(c.env.BUCKET, tenant, upload))));
+  return c.json({ id, object: 'adapter', name, deleted: true });
+});
+
+interface Plan {
+  base: string;
+  store: (sealed: SealResult) => Promise<Adapter>;
+}
+
+/** Stage → plan → seal → store. It runs to its end even if the client leaves, so that it either happened or left nothing. */
+async function receive(c: Context<AppEnv>, tenant: string, plan: (staged: StagedPackage) => Promise<Plan>): Promise<Response> {
+  const work = async (): Promise<Response> => {
+    const staged = await stagePackage(c.env.BUCKET, tenant, c.req.raw);
+    try {
+      if (staged.files.length === 0) throw new Failure({ kind: 'invalid_request', message: 'The upload holds no files.', param: 'files' });
+      const { base, store } = await plan(staged);
+      return c.json(await store(await seal(c.env, { tenant, base, files: staged.files })), 201);
+    } catch (error) {
+      await discardPackage(c.env.BUCKET, tenant, staged.upload);
+      if (error instanceof Refusal) return error.response;
+      throw error;
+    }
+  };
+  const done = work();
+  c.executionCtx.waitUntil(done.catch(() => undefined));
+  return done;
+}
+
+function isBase(name: string): Failure {
+  return new Failure({ kind: 'conflict', message: `name: ${JSON.stringify(name)} is a base's id`, param: 'name', code: 'name_taken' });
+}

@@ -1,0 +1,40 @@
+/** Chat and text completions: admit, resolve, hold, place, and pass the worker's answer through. */
+import { OpenAPIHono } from '@hono/zod-openapi';
+import type { Context } from 'hono';
+import { ChatRequest, CompletionRequest } from '../../shared/contract/openai.ts';
+import type { AppEnv } from '../env.ts';
+import { anyKey, tenantOf } from '../middleware/authenticate.ts';
+import { readJson } from '../middleware/body.ts';
+import { resolve } from '../registry/resolve.ts';
+import { chatWork, completionWork, type Work } from '../upstream/admission.ts';
+import { generate } from '../upstream/generate.ts';
+import { liveWorkers, noWorker } from '../upstream/snapshot.ts';
+
+export const inference = new OpenAPIHono<AppEnv>();
+
+inference.post('/v1/chat/completions', anyKey(), async (c) => {
+  const request = await readJson(c, ChatRequest);
+  return run(c, chatWork(request), request.adapters);
+});
+
+inference.post('/v1/completions', anyKey(), async (c) => {
+  const request = await readJson(c, CompletionRequest);
+  return run(c, completionWork(request), request.adapters);
+});
+
+async function run(c: Context<AppEnv>, work: Work, mixture: ChatRequest['adapters']): Promise<Response> {
+  const { tenant, keyId } = tenantOf(c);
+  const workers = await liveWorkers(c.env);
+  if (workers.length === 0) throw noWorker(JSON.stringify(work.model));
+  const { base, adapters } = await resolve(c.env, tenant.id, { model: work.model, adapters: mixture }, workers);
+  const request = {
+    request_id: c.get('requestId'),
+    tenant: tenant.id,
+    key_id: keyId,
+    base: base.id,
+    base_revision: base.revision,
+    adapters,
+    ...work,
+  };
+  return generate(c, request, base, { workers, metered: tenant.metered });
+}

@@ -1,0 +1,24 @@
+/** Signed calls from the edge to a worker. */
+import { signCall } from '../../shared/contract/signature.ts';
+import type { Env } from '../env.ts';
+import type { LiveWorker } from './placement.ts';
+
+export interface WorkerCall {
+  method: 'GET' | 'POST';
+  path: string;
+  body?: unknown;
+  signal?: AbortSignal;
+}
+
+/** Rejects when the worker cannot be reached; its error answers are ordinary responses. */
+export async function callWorker(env: Env, worker: LiveWorker, { method, path, body, signal }: WorkerCall): Promise<Response> {
+  const bytes = new TextEncoder().encode(body === undefined ? '' : JSON.stringify(body));
+  const authorization = await signCall(env.SWITCHYARD_SECRET, 'edge', 'worker', { method, path, body: bytes });
+  return fetch(new URL(path, worker.url), {
+    method,
+    headers: { authorization, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+    ...(body === undefined ? {} : { body: bytes }),
+    ...(signal ? { signal } : {}),
+    redirect: 'manual',
+  });
+}

@@ -1,0 +1,24 @@
+/**
+ * The Fleet object: one for the platform, knows which workers live. Its state is soft and kept in
+ * memory only: after a restart the next heartbeats (two seconds apart) rebuild it.
+ */
+import { DurableObject } from 'cloudflare:workers';
+import type { Heartbeat } from '../../shared/contract/worker.ts';
+import type { Env } from '../env.ts';
+import { LIVE_MS, type LiveWorker } from './placement.ts';
+
+export class Fleet extends DurableObject<Env> {
+  #workers = new Map<string, LiveWorker>();
+
+  heartbeat(beat: Heartbeat): void {
+    const { worker, url, bases, slots, active, queued } = beat;
+    this.#workers.set(worker, { worker, url, bases, slots, active, queued, seenAt: Date.now() });
+  }
+
+  /** Live workers, in the order in which they registered. */
+  snapshot(): LiveWorker[] {
+    const oldest = Date.now() - LIVE_MS;
+    for (const [id, w] of this.#workers) if (w.seenAt < oldest) this.#workers.delete(id);
+    return [...this.#workers.values()];
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * One generation at a worker. A metered tenant's hold comes first, since it may be refused; for others it
+ * is written while the worker already works. The worker's body is passed through as it comes: no chunk is
+ * looked at, and a client that goes away takes the upstream request with it.
+ */
+import type { Context } from 'hono';
+import type { BaseInfo, GenerateRequest } from '../../shared/contract/worker.ts';
+import { Failure } from '../../shared/errors.ts';
+import { ledgerOf, reserve } from '../billing/client.ts';
+import type { AppEnv } from '../env.ts';
+import { callWorker } from './call.ts';
+import { type LiveWorker, order } from './placement.ts';
+import { liveWorkers, noWorker } from './snapshot.ts';
+
+interface Placement {
+  workers: LiveWorker[];
+  metered: boolean;
+}
+
+export async function generate(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
+  const hold = reserve(c.env, request, base);
+  if (placement.metered) await hold;
+  const [answer] = await Promise.all([firstAnswer(c, request, placement.workers), hold]).catch((error: unknown) => {
+    giveBack(c, request, hold);
+    throw error;
+  });
+  // A refusal has generated nothing.
+  if (!answer.ok) giveBack(c, request, hold);
+  const headers = new Headers({
+    'content-type': answer.headers.get('content-type') ?? 'application/json',
+    'openai-processing-ms': String(Date.now() - c.get('arrived')),
+  });
+  for (const name of ['cache-control', 'retry-after']) {
+    const value = answer.headers.get(name);
+    if (value !== null) headers.set(name, value);
+  }
+  return new Response(answer.body, { status: answer.status, headers });
+}
+
+/** Tries the workers in placement order until one answers at all. Same request id: it is one request. */
+async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, known: LiveWorker[]): Promise<Response> {
+  const tried = new Set<string>();
+  let workers = known;
+  for (;;) {
+    const next = order(workers, request.base_revision, request.adapters[0]?.digest ?? null).find((w) => !tried.has(w.worker));
+    if (!next) throw noWorker(JSON.stringify(request.model));
+    tried.add(next.worker);
+    try {
+      return await callWorker(c.env, next, { method: 'POST', path: '/generate', body: request, signal: c.req.raw.signal });
+    } catch (error) {
+      if (c.req.raw.signal.aborted) throw new Failure({ kind: 'upstream', message: 'The client went away.' });
+      console.warn(JSON.stringify({ level: 'warn', request_id: request.request_id, worker: next.worker, error: String(error) }));
+      workers = await liveWorkers(c.env, { fresh: true });
+    }
+  }
+}
+
+function giveBack(c: Context<AppEnv>, request: GenerateRequest, hold: Promise<void>): void {
+  const release = async () => {
+    // The hold may still be on its way; one that was refused leaves nothing to release.
+    await hold.catch(() => undefined);
+    await ledgerOf(c.env, request.tenant).release(request.request_id);
+  };
+  c.executionCtx.waitUntil(release());
+}

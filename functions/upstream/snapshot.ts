@@ -1,0 +1,32 @@
+/**
+ * This isolate's view of the fleet, at most a second old. It is refreshed at once when it is empty or
+ * when a worker in it turned out to be gone.
+ */
+
+import type { BaseInfo } from '../../shared/contract/worker.ts';
+import { Failure } from '../../shared/errors.ts';
+import type { Env } from '../env.ts';
+import type { LiveWorker } from './placement.ts';
+
+const FRESH_MS = 1_000;
+let held: { workers: LiveWorker[]; at: number } | null = null;
+
+export const fleet = (env: Env) => env.FLEET.get(env.FLEET.idFromName('fleet'));
+
+export async function liveWorkers(env: Env, options: { fresh?: boolean } = {}): Promise<LiveWorker[]> {
+  if (!options.fresh && held && held.workers.length > 0 && Date.now() - held.at < FRESH_MS) return held.workers;
+  const workers = await fleet(env).snapshot();
+  held = { workers, at: Date.now() };
+  return workers;
+}
+
+/** The bases that live workers serve, each once, in the order of the first worker that names them. */
+export function servedBases(workers: readonly LiveWorker[]): BaseInfo[] {
+  const byId = new Map<string, BaseInfo>();
+  for (const w of workers) for (const base of w.bases) if (!byId.has(base.id)) byId.set(base.id, base);
+  return [...byId.values()];
+}
+
+export function noWorker(what: string): Failure {
+  return new Failure({ kind: 'unavailable', message: `No live worker can take ${what} now; try again shortly.`, retryAfterSeconds: 2 });
+}
