@@ -1,8 +1,9 @@
 /**
  * LoRA, rsLoRA included:  ΔW = s·B·A,  A [r, in], B [out, r], s = α/r or α/√r.
  * Keys: base_model.model.<module>.lora_A.weight and .lora_B.weight.
- * The file must hold exactly the pairs that its config announces, in the shapes that the base and
- * the ranks demand.
+ * The file may hold only pairs that its config announces, whole, in the shapes that the base and the
+ * ranks demand. A target without a pair stays as the base has it (PEFT starts B at zero), but each
+ * sort of target (q_proj, v_proj, …) must have a pair in some layer, or the file is incomplete.
  */
 
 import type { BaseModules } from '../../shared/adapters/base.ts';
@@ -24,9 +25,10 @@ export const lora: AdapterKind = {
   claims: (config) => config.get('peft_type') === 'LORA',
   seal(source, base) {
     const targets = resolveTargets(readConfig(source), base);
-    const findings = [...strays(source, targets, base)];
+    const findings = [...strays(source, targets, base), ...missing(source, targets)];
     const sealed = new Map<string, KindTarget>();
     for (const [module, target] of targets) {
+      if (!hasPair(source, module)) continue;
       const A = factor(source, keyOf(module, 'A'), [target.rank, target.in], findings);
       const B = factor(source, keyOf(module, 'B'), [target.out, target.rank], findings);
       if (!A || !B) continue;
@@ -68,6 +70,20 @@ function* strays({ weights }: AdapterPackage, targets: ReadonlyMap<string, LoraT
             ? `belongs to a module that cannot be adapted on ${base.id} yet`
             : `belongs to a module that ${base.id} does not have`;
     yield { code: 'modules', message: `${WEIGHTS_FILE}: tensor ${quote(name)} ${why}`, file: WEIGHTS_FILE, tensor: quote(name) };
+  }
+}
+
+const hasPair = ({ weights }: AdapterPackage, module: string): boolean =>
+  weights.tensors.has(keyOf(module, 'A')) || weights.tensors.has(keyOf(module, 'B'));
+
+/** Sorts of targets of which the file holds none. */
+function* missing(source: AdapterPackage, targets: ReadonlyMap<string, LoraTarget>): Iterable<AdapterFinding> {
+  const sortOf = (module: string) => module.slice(module.lastIndexOf('.') + 1);
+  const present = new Set([...targets.keys()].filter((module) => hasPair(source, module)).map(sortOf));
+  for (const sort of new Set([...targets.keys()].map(sortOf))) {
+    if (present.has(sort)) continue;
+    const message = `${WEIGHTS_FILE}: ${quote(sort)} is targeted, but no layer has tensors for it`;
+    yield { code: 'tensors', message, file: WEIGHTS_FILE, expected: `${PREFIX}….${sort}.lora_A.weight and .lora_B.weight` };
   }
 }
 
