@@ -33,8 +33,8 @@ const NO_BYTES = new Uint8Array();
 /** The parts read here; the library checks the rest. */
 const TokenizerJson = z.object({
   added_tokens: z.array(z.object({ id: z.number().int().nonnegative(), content: z.string(), special: z.boolean() })).default([]),
-  decoder: z.unknown(),
-  pre_tokenizer: z.unknown(),
+  decoder: z.unknown().optional(),
+  pre_tokenizer: z.unknown().optional(),
   model: z.looseObject({
     type: z.literal('BPE'),
     // Checked entry by entry it would take longer than building the tokenizer.

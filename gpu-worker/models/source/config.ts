@@ -56,7 +56,9 @@ export function checkConfig(source: string, candidate: Record<string, unknown>):
   const issue = parsed.error.issues[0]!;
   const name = issue.path.join('.');
   const message =
-    name === '' ? `${source}: ${issue.message}` : `${source}: ${name}: ${issue.message}, got ${JSON.stringify(candidate[name])}`;
+    name === ''
+      ? `${source}: ${issue.message}`
+      : `${source}: ${name}: ${issue.message}, got ${JSON.stringify(candidate[String(issue.path[0])])}`;
   throw new Failure({ kind: issue.code === 'invalid_value' ? 'unsupported' : 'invalid_request', message });
 }
 
@@ -86,6 +88,10 @@ function ropeOf(source: string, json: Record<string, unknown>): { rope_theta: un
   const { rope_theta, rope_type, type, ...rest } = parsed.data;
   const kind = rope_type ?? type ?? 'default';
   const theta = rope_theta ?? json['rope_theta'] ?? 10000;
+  if (kind !== 'default' && kind !== 'linear' && kind !== 'llama3') {
+    const message = `${source}: rope_type: expected one of default, linear, llama3, got ${JSON.stringify(kind)}`;
+    throw new Failure({ kind: 'unsupported', message });
+  }
   if (kind !== 'default') return { rope_theta: theta, rope_scaling: { rope_type: kind, ...rest } };
   if (typeof rest['partial_rotary_factor'] === 'number' && rest['partial_rotary_factor'] !== 1) {
     throw new Failure({

@@ -12,7 +12,7 @@ import { SourceFile } from './file.ts';
 import { type GgufHeader, type GgufTensor, readGgufHeader } from './gguf-header.ts';
 import { checkParameters, parameter } from './parameters.ts';
 
-const count = z.union([z.number(), z.bigint()]).transform(Number);
+const count = z.union([z.number(), z.bigint()], 'expected a number').transform(Number);
 
 /** The `llama.*` keys that are honoured; any other changes the arithmetic in a way that is not, and is refused. */
 const LlamaKeys = z.strictObject({
@@ -46,7 +46,8 @@ function readConfig(path: string, { metadata, tensors }: GgufHeader): ModelConfi
     const issue = parsed.error.issues[0]!;
     const where = ['llama', ...issue.path].join('.');
     const kind = issue.code === 'unrecognized_keys' || issue.code === 'invalid_value' ? 'unsupported' : 'invalid_request';
-    throw new Failure({ kind, message: `open base ${path}: metadata ${where}: ${issue.message}` });
+    const got = issue.path.length > 0 ? `, got ${String(metadata[where])}` : '';
+    throw new Failure({ kind, message: `open base ${path}: metadata ${where}: ${issue.message}${got}` });
   }
   const k = parsed.data;
   const heads = k['attention.head_count'];
@@ -125,7 +126,7 @@ function translateNames(path: string, tensors: Map<string, GgufTensor>): Map<str
  * llama.cpp turns neighbouring rows 2i, 2i+1 of a head's query and key, Hugging Face rows i and
  * i + head_dim/2; its converter therefore interleaves the two halves of each head. This undoes it.
  */
-export function uninterleaveRows(values: Float32Array, headDim: number, rowLength: number): Float32Array<ArrayBuffer> {
+function uninterleaveRows(values: Float32Array, headDim: number, rowLength: number): Float32Array<ArrayBuffer> {
   const out = new Float32Array(values.length);
   const half = headDim / 2;
   const rows = values.length / rowLength;

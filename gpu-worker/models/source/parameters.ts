@@ -6,7 +6,7 @@ import { Failure } from '../../../shared/errors.ts';
 import type { ModelConfig } from './config.ts';
 
 /** Name → shape of every parameter of a llama. */
-export function llamaParameters(c: ModelConfig): Map<string, number[]> {
+function llamaParameters(c: ModelConfig): Map<string, number[]> {
   const all = new Map<string, number[]>();
   const q = c.num_attention_heads * c.head_dim;
   const kv = c.num_key_value_heads * c.head_dim;
