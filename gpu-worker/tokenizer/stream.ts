@@ -2,20 +2,18 @@
  * Text of a growing token sequence: each push costs the token's own bytes, and half a character is
  * held back until the rest of it arrives.
  */
-import type { TextTokenizer } from './tokenizer.ts';
-
 export class TextStream {
-  readonly #tokenizer: Pick<TextTokenizer, 'tokenBytes'>;
+  readonly #tokenBytes: (id: number) => Uint8Array;
   // A byte order mark is a token like any other.
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
-  constructor(tokenizer: Pick<TextTokenizer, 'tokenBytes'>) {
-    this.#tokenizer = tokenizer;
+  constructor(tokenBytes: (id: number) => Uint8Array) {
+    this.#tokenBytes = tokenBytes;
   }
 
   /** The characters that this token completes. Special tokens complete none. */
   push(id: number): string {
-    return this.#decoder.decode(this.#tokenizer.tokenBytes(id), { stream: true });
+    return this.#decoder.decode(this.#tokenBytes(id), { stream: true });
   }
 
   /** What was held back: U+FFFD for a character that never became whole. The stream starts afresh. */

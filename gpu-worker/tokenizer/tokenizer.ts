@@ -94,7 +94,7 @@ export function createTokenizer(source: TokenizerSource): TextTokenizer {
     decodeToken: (id) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(allBytes(id)),
     tokenBytes: (id, options) => (options?.specials || !tokenizer.isSpecial(id) ? allBytes(id) : NO_BYTES),
     isSpecial: (id) => added.get(id)?.special ?? false,
-    stream: () => new TextStream(tokenizer),
+    stream: () => new TextStream(tokenizer.tokenBytes),
   };
   return tokenizer;
 }

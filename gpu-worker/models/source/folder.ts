@@ -8,9 +8,9 @@ import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { Failure } from '../../../shared/errors.ts';
 import type { TokenizerSource } from '../../tokenizer/source.ts';
-import type { Checkpoint } from './checkpoint.ts';
 import { parseHfConfig } from './config.ts';
 import { SourceFile } from './file.ts';
+import type { Checkpoint } from './interface.ts';
 import { checkParameters, parameter } from './parameters.ts';
 import { openSafetensors, type StoredTensor } from './safetensors-file.ts';
 

@@ -6,10 +6,10 @@ import { z } from 'zod';
 import { Failure } from '../../../shared/errors.ts';
 import { tokenizerFromGguf } from '../../tokenizer/gguf.ts';
 import { CATALOGUE } from './catalogue.ts';
-import type { Checkpoint } from './checkpoint.ts';
 import { checkConfig, type ModelConfig } from './config.ts';
 import { SourceFile } from './file.ts';
 import { type GgufHeader, type GgufTensor, readGgufHeader } from './gguf-header.ts';
+import type { Checkpoint } from './interface.ts';
 import { checkParameters, parameter } from './parameters.ts';
 
 const count = z.union([z.number(), z.bigint()], 'expected a number').transform(Number);
