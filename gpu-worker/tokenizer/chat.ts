@@ -33,6 +33,8 @@ function specialTokens(source: TokenizerSource): Record<string, string> {
   );
 }
 
+const reason = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+
 /** Parsing a template takes longer than rendering it; one source serves many requests. */
 const compiled = new WeakMap<TokenizerSource, Template>();
 
@@ -43,9 +45,14 @@ function compile(source: TokenizerSource): Template {
   if (text === undefined) {
     throw new Failure({ kind: 'unsupported', message: 'render chat: the base has no chat template; use /v1/completions' });
   }
-  const template = new Template(text);
-  compiled.set(source, template);
-  return template;
+  try {
+    const template = new Template(text);
+    compiled.set(source, template);
+    return template;
+  } catch (cause) {
+    const message = `render chat: the base's chat template is not supported: ${reason(cause)}`;
+    throw new Failure({ kind: 'unsupported', message }, { cause });
+  }
 }
 
 /** The same text as transformers' apply_chat_template. Throws Failure with the template's own words when it refuses the messages. */
@@ -64,7 +71,6 @@ export function renderChat(
       add_generation_prompt: options.addGenerationPrompt,
     });
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new Failure({ kind: 'invalid_request', message: `render chat: ${why}`, param: 'messages' }, { cause });
+    throw new Failure({ kind: 'invalid_request', message: `render chat: ${reason(cause)}`, param: 'messages' }, { cause });
   }
 }

@@ -44,6 +44,10 @@ test('a base without a template says so', () => {
   assert.throws(() => render(undefined), failure('unsupported', /no chat template; use \/v1\/completions/));
 });
 
+test('a template that is none is named as the cause', () => {
+  assert.throws(() => render('{% for m in %}'), failure('unsupported', /chat template is not supported/));
+});
+
 test("a template's refusal is the client's error, in the template's words", () => {
   const strict = "{{ raise_exception('roles must alternate') }}";
   assert.throws(() => render(strict), failure('invalid_request', /render chat: .*roles must alternate/));
