@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -23,6 +23,8 @@ const WORKER_SCRIPT = join(ROOT, 'gpu-worker', 'main.ts');
 
 const Process = z.object({ pid: z.number().int().positive(), url: z.string() });
 const RunFile = z.object({ supervisor: Process, edge: Process.nullable(), workers: z.array(Process) });
+
+const ReadyBody = z.object({ bases: z.array(z.string()) });
 
 export interface StackOptions {
   home: string;
@@ -47,6 +49,15 @@ export async function isPortFree(port: number): Promise<boolean> {
     server.once('error', () => resolve(false));
     server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 /** What was just killed gives its port back within moments. */
@@ -154,8 +165,9 @@ async function untilServing(url: string, bases: number, signal: AbortSignal): Pr
   let answer = 'nothing';
   while (Date.now() < deadline && !signal.aborted) {
     const response = await fetch(`${url}/ready`).catch(() => null);
-    if (response?.ok) return;
-    answer = response ? `${response.status} ${(await response.text()).slice(0, 300)}` : 'no connection';
+    const body = await response?.text();
+    if (response?.ok && ReadyBody.parse(JSON.parse(body ?? '')).bases.length >= bases) return;
+    answer = response ? `${response.status} ${body?.slice(0, 300)}` : 'no connection';
     await sleep(100);
   }
   throw new Error(`the edge did not see ${bases} base(s) within ${SERVING_TIMEOUT_MS / 1000} s; GET ${url}/ready gave ${answer}`);
