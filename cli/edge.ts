@@ -4,9 +4,9 @@
  * SWITCHYARD_HOME, SWITCHYARD_SECRET, SWITCHYARD_ADMIN_KEY_HASH and SWITCHYARD_S3_SECRET, prints one line
  * of JSON when it serves, and stops on SIGINT or SIGTERM.
  *
- * Bindings come from wrangler's reading of wrangler.toml, but the runtime's socket serves the Worker
- * itself: `unstable_startWorker` puts a proxy Worker of a second runtime process in front, which costs
- * 2 ms a request and a copy of every chunk (functions/DESIGN.md has the measurements).
+ * Bindings come from wrangler's reading of wrangler.toml, but clients reach the Worker itself:
+ * `unstable_startWorker` puts a proxy Worker of a second runtime process in front, which costs 2 ms a
+ * request (functions/DESIGN.md has the measurements).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { Log, LogLevel, Miniflare } from 'miniflare';
 import { unstable_getMiniflareWorkerOptions, unstable_splitSqlQuery } from 'wrangler';
+import { openFront } from './edge-front.ts';
 
 const FUNCTIONS = fileURLToPath(new URL('../functions/', import.meta.url));
 const CONFIG = join(FUNCTIONS, 'wrangler.toml');
@@ -59,7 +60,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
           SWITCHYARD_ADMIN_KEY_HASH: options.adminKeyHash,
           SWITCHYARD_S3_SECRET: options.s3Secret,
         },
-        unsafeDirectSockets: [{ host: '127.0.0.1', port: options.port }],
+        unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
       },
     ],
   });
@@ -67,10 +68,12 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     await runtime.ready;
     const guard = guardAgainstOrphans(children.stop());
     await migrate(await runtime.getD1Database('DB'));
-    const url = (await runtime.unsafeGetDirectURL()).origin;
+    const direct = await runtime.unsafeGetDirectURL();
+    const front = await openFront(options.port, Number(direct.port));
     return {
-      url,
+      url: `http://127.0.0.1:${front.port}`,
       async stop() {
+        await front.stop();
         await runtime.dispose();
         guard.kill();
       },

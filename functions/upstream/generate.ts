@@ -17,15 +17,25 @@ interface Placement {
   metered: boolean;
 }
 
-export async function generate(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
+export function generate(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
+  const answer = holdAndAsk(c, request, base, placement);
+  // Lets the hold be given back when the client leaves before there is an answer.
+  c.executionCtx.waitUntil(answer.catch(() => undefined));
+  return answer;
+}
+
+async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
   const hold = reserve(c.env, request, base);
-  if (placement.metered) await hold;
-  const [answer] = await Promise.all([firstAnswer(c, request, placement.workers), hold]).catch((error: unknown) => {
-    giveBack(c, request, hold);
+  let answer: Response;
+  try {
+    if (placement.metered) await hold;
+    [answer] = await Promise.all([firstAnswer(c, request, placement.workers), hold]);
+  } catch (error) {
+    await giveBack(c, request, hold);
     throw error;
-  });
+  }
   // A refusal has generated nothing.
-  if (!answer.ok) giveBack(c, request, hold);
+  if (!answer.ok) await giveBack(c, request, hold);
   const headers = new Headers({
     'content-type': answer.headers.get('content-type') ?? 'application/json',
     'openai-processing-ms': String(Date.now() - c.get('arrived')),
@@ -55,11 +65,11 @@ async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, known: 
   }
 }
 
-function giveBack(c: Context<AppEnv>, request: GenerateRequest, hold: Promise<void>): void {
-  const release = async () => {
-    // The hold may still be on its way; one that was refused leaves nothing to release.
-    await hold.catch(() => undefined);
-    await ledgerOf(c.env, request.tenant).release(request.request_id);
-  };
-  c.executionCtx.waitUntil(release());
+async function giveBack(c: Context<AppEnv>, request: GenerateRequest, hold: Promise<void>): Promise<void> {
+  // The hold may still be on its way; one that was refused leaves nothing to release.
+  const held = await hold.then(
+    () => true,
+    () => false,
+  );
+  if (held) await ledgerOf(c.env, request.tenant).release(request.request_id);
 }
