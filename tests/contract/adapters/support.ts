@@ -44,8 +44,6 @@ export function packageFiles(folder: string, except: readonly string[] = []): Pa
     .map((name) => ({ name, bytes: new Uint8Array(readFileSync(fixture(`${folder}/${name}`))) }));
 }
 
-export const PEFT_FILES = (name: string): boolean => name === 'adapter_config.json' || name === 'adapter_model.safetensors';
-
 /** The findings of a refusal; undefined when `step` succeeds. Any other exception passes through. */
 export function findingsOf(step: () => unknown): AdapterFinding[] | undefined {
   try {
