@@ -82,9 +82,7 @@ export class AdapterTier {
     this.#fetching++;
     try {
       const sealed = await this.#fetch(digest);
-      await this.#makeRoom(sealed.length, digest);
-      entry.bytes = sealed.length;
-      this.#bytes += sealed.length;
+      await this.#takeRoom(sealed.length, digest, entry);
       await this.#leaving.get(digest);
       await this.#options.engine.load(digest, sealed);
     } finally {
@@ -106,7 +104,7 @@ export class AdapterTier {
     return sealed;
   }
 
-  async #makeRoom(bytes: number, digest: string): Promise<void> {
+  async #takeRoom(bytes: number, digest: string, entry: Entry): Promise<void> {
     const deadline = AbortSignal.timeout(ROOM_WAIT_MS);
     while (this.#bytes + bytes > this.#options.budget) {
       const idle = [...this.#entries].find(([, entry]) => entry.pins === 0);
@@ -116,6 +114,9 @@ export class AdapterTier {
         throw new Failure({ kind: 'unavailable', message, retryAfterSeconds: 1 });
       } else await this.#change(deadline);
     }
+    // In the same turn as the check, or two loads would take the same room.
+    entry.bytes = bytes;
+    this.#bytes += bytes;
   }
 
   #evict(digest: string, entry: Entry): void {
