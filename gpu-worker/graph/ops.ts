@@ -1,0 +1,160 @@
+/** The operators that models are made of: each adds one node and returns its typed value. */
+import type { Dim, Graph, Value } from './ir.ts';
+
+const last = (v: Value): Dim => v.dims[v.dims.length - 1]!;
+const withLast = (v: Value, n: Dim): Dim[] => [...v.dims.slice(0, -1), n];
+
+/** The higher-ranked shape: enough for the broadcasts that models use (same shape, a scalar, or trailing ones). */
+const broadcast = (a: Value, b: Value): readonly Dim[] =>
+  a.dims.length >= b.dims.length ? a.dims.map((d, i) => (d === 1 && a.dims.length === b.dims.length ? b.dims[i]! : d)) : b.dims;
+
+function elementwise(op: 'Add' | 'Mul' | 'Div') {
+  return (g: Graph, a: Value, b: Value, leaf = op.toLowerCase()): Value => {
+    const out = { name: g.path(leaf), dtype: a.dtype, dims: broadcast(a, b) };
+    g.node(op, [a, b], [out]);
+    return out;
+  };
+}
+
+export const add = elementwise('Add');
+export const mul = elementwise('Mul');
+export const div = elementwise('Div');
+
+export function abs(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('abs') };
+  g.node('Abs', [x], [out]);
+  return out;
+}
+
+/** x · sigmoid(x), elementwise. */
+export function silu(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('silu') };
+  g.node('QuickGelu', [x], [out], { alpha: { float: 1 } }, 'com.microsoft');
+  return out;
+}
+
+/** Largest element of each row (last axis), kept as an axis of one. */
+export function rowMax(g: Graph, x: Value): Value {
+  const out = { name: g.path('row_max'), dtype: x.dtype, dims: withLast(x, 1) };
+  g.node('ReduceMax', [x, g.ints([-1])], [out], { keepdims: { int: 1 } });
+  return out;
+}
+
+/** a [..., m, k] · b [..., k, n] → [..., m, n]. */
+export function matmul(g: Graph, a: Value, b: Value, leaf = 'matmul'): Value {
+  const out = { name: g.path(leaf), dtype: a.dtype, dims: withLast(a, last(b)) };
+  g.node('MatMul', [a, b], [out]);
+  return out;
+}
+
+/** Rows of `table` [n, ...] picked by `indices`. */
+export function gatherRows(g: Graph, table: Value, indices: Value, leaf = 'gather'): Value {
+  const out = { name: g.path(leaf), dtype: table.dtype, dims: [...indices.dims, ...table.dims.slice(1)] };
+  g.node('Gather', [table, indices], [out], { axis: { int: 0 } });
+  return out;
+}
+
+export function reshape(g: Graph, x: Value, shape: readonly number[], dims: readonly Dim[]): Value {
+  const out = { name: g.path('reshape'), dtype: x.dtype, dims };
+  g.node('Reshape', [x, g.ints(shape)], [out]);
+  return out;
+}
+
+export function concatLast(g: Graph, parts: readonly Value[]): Value {
+  const out = {
+    name: g.path('concat'),
+    dtype: parts[0]!.dtype,
+    dims: withLast(
+      parts[0]!,
+      parts.reduce((n, p) => n + Number(last(p)), 0),
+    ),
+  };
+  g.node('Concat', parts, [out], { axis: { int: -1 } });
+  return out;
+}
+
+/** Cuts the last axis into parts of the given sizes. */
+export function splitLast(g: Graph, x: Value, sizes: readonly number[]): Value[] {
+  const outs = sizes.map((n) => ({ name: g.path('split'), dtype: x.dtype, dims: withLast(x, n) }));
+  g.node('Split', [x, g.ints(sizes)], outs, { axis: { int: -1 } });
+  return outs;
+}
+
+/** gain ∘ x / √(mean(x²) + ε) by row. */
+export function rmsNorm(g: Graph, x: Value, gain: Value, epsilon: number): Value {
+  const out = { ...x, name: g.path('norm') };
+  g.node('SimplifiedLayerNormalization', [x, gain], [out], { axis: { int: -1 }, epsilon: { float: epsilon } });
+  return out;
+}
+
+/** As rmsNorm; also returns 1/√(mean(x²) + ε) of each row, [..., 1]. */
+export function rmsNormWithScale(g: Graph, x: Value, gain: Value, epsilon: number): { norm: Value; inverse: Value } {
+  const norm = { ...x, name: g.path('norm') };
+  const inverse = { name: g.path('inverse_rms'), dtype: x.dtype, dims: withLast(x, 1) };
+  g.node('SimplifiedLayerNormalization', [x, gain], [norm, inverse], { axis: { int: -1 }, epsilon: { float: epsilon } });
+  return { norm, inverse };
+}
+
+/** sum = x + y; norm = rmsNorm(sum). One pass instead of two. */
+export function addRmsNorm(g: Graph, x: Value, y: Value, gain: Value, epsilon: number): { norm: Value; sum: Value } {
+  const norm = { ...x, name: g.path('norm') };
+  const sum = { ...x, name: g.path('residual') };
+  g.node('SkipSimplifiedLayerNormalization', [x, y, gain], [norm, null, null, sum], { epsilon: { float: epsilon } }, 'com.microsoft');
+  return { norm, sum };
+}
+
+/** round(x / scale) + zeroPoint, saturated to 0…255; `scale` and `zeroPoint` are scalars. */
+export function quantize(g: Graph, x: Value, scale: Value, zeroPoint: Value): Value {
+  const out: Value = { name: g.path('quantized'), dtype: 'u8', dims: x.dims };
+  g.node('QuantizeLinear', [x, scale, zeroPoint], [out]);
+  return out;
+}
+
+/**
+ * (a − aZero)[..., k] · b [k, n] accumulated exactly in 32-bit integers, times aScale · bScale[n].
+ * A row's result does not depend on the other rows.
+ */
+export function matmulInteger(g: Graph, a: Value, aScale: Value, aZero: Value, b: Value, bScale: Value, bZero: Value, leaf: string): Value {
+  const out: Value = { name: g.path(leaf), dtype: 'f32', dims: withLast(a, last(b)) };
+  g.node('MatMulIntegerToFloat', [a, b, aScale, bScale, aZero, bZero], [out], {}, 'com.microsoft');
+  return out;
+}
+
+export interface AttentionOptions {
+  heads: number;
+  kvHeads: number;
+  /** Factor on q·k before the softmax. */
+  scale: number;
+}
+
+/**
+ * Causal attention with rotary positions over a cache that is updated in place.
+ *
+ *   q [b, s, heads·d] ─┐        pastKey, pastValue [b, kvHeads, capacity, d]
+ *   k [b, s, kv·d]   ──┼─ rotary → append to cache → softmax(scale · q kᵀ) v → [b, s, heads·d]
+ *   v [b, s, kv·d]   ──┘        lastIndex [b]: position of each row's last token; total []: longest row
+ *
+ * The caller binds presentKey/presentValue to the memory of pastKey/pastValue.
+ */
+export function cachedAttention(
+  g: Graph,
+  q: Value,
+  k: Value,
+  v: Value,
+  cache: { key: Value; value: Value },
+  position: { lastIndex: Value; total: Value; cos: Value; sin: Value },
+  present: { key: string; value: string },
+  options: AttentionOptions,
+): { out: Value; key: Value; value: Value } {
+  const out = { ...q, name: g.path('attention') };
+  const key = { ...cache.key, name: present.key };
+  const value = { ...cache.value, name: present.value };
+  g.node(
+    'GroupQueryAttention',
+    [q, k, v, cache.key, cache.value, position.lastIndex, position.total, position.cos, position.sin],
+    [out, key, value],
+    { num_heads: { int: options.heads }, kv_num_heads: { int: options.kvHeads }, scale: { float: options.scale }, do_rotary: { int: 1 } },
+    'com.microsoft',
+  );
+  return { out, key, value };
+}
