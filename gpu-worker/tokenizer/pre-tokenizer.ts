@@ -1,10 +1,9 @@
 /**
  * Pre-tokenizers in a form that the JavaScript library cuts exactly as the Rust reference does.
  *
- * Its regular expressions are JavaScript's, where \s holds U+FEFF but not U+0085 and \d is ASCII;
- * the reference goes by Unicode's White_Space and numbers of all scripts. It also takes every
- * `behavior` of a split for "Isolated". Character classes are spelled out here, and what cannot be
- * expressed is refused by name.
+ * The library translates the regular expression of a `Split` faithfully, but its built-in ones are
+ * JavaScript's, where \s holds U+FEFF but not U+0085 and \d is ASCII; those are spelled out as
+ * splits. It also takes every `behavior` of a split for "Isolated"; others are refused by name.
  */
 import { z } from 'zod';
 import { Failure } from '../../shared/errors.ts';
@@ -30,30 +29,7 @@ const PreTokenizer = z.union([ByteLevel, Digits, Split, Metaspace, Sequence]);
 
 const refuse = (what: string) => new Failure({ kind: 'unsupported', message: `open tokenizer: pre-tokenizer ${what} is not supported` });
 
-/** Rewrites escapes whose meaning differs; the others mean the same in both. */
-function exactRegex(source: string): string {
-  return source.replace(/\\(.)/gsu, (whole, letter: string) => {
-    switch (letter) {
-      case 's':
-        return String.raw`\p{White_Space}`;
-      case 'S':
-        return String.raw`\P{White_Space}`;
-      case 'd':
-        return String.raw`\p{Nd}`;
-      case 'D':
-        return String.raw`\P{Nd}`;
-      case 'w':
-      case 'W':
-      case 'b':
-      case 'B':
-        throw refuse(`pattern with \\${letter}`);
-      default:
-        return whole;
-    }
-  });
-}
-
-const isolated = (regex: string) => ({ type: 'Split', pattern: { Regex: exactRegex(regex) }, behavior: 'Isolated', invert: false });
+const isolated = (regex: string) => ({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false });
 
 const escaped = (char: string) => `\\u{${char.codePointAt(0)!.toString(16)}}`;
 
@@ -77,7 +53,6 @@ export function exactPreTokenizer(config: unknown, dropped: readonly string[]): 
     case 'Digits':
       return isolated(c.individual_digits ? String.raw`\p{N}` : String.raw`\p{N}+`);
     case 'Split':
-      return 'Regex' in c.pattern ? { ...c, pattern: { Regex: exactRegex(c.pattern.Regex) } } : c;
     case 'Metaspace':
       return c;
     case 'Sequence':

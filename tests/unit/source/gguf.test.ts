@@ -107,6 +107,14 @@ async function opensOrRefuses(path: string, bytes: Uint8Array): Promise<'opened'
   }
 }
 
+test('a file that ends inside its last tensor is refused when it is opened', async (t) => {
+  const path = join(await temporaryFolder(t), 'short.gguf');
+  const bytes = await readFile(TINY_GGUF);
+  // The writer pads the last tensor to 32 bytes.
+  await writeFile(path, bytes.subarray(0, -32));
+  await assert.rejects(openCheckpoint(path), failure('invalid_request', /expected \d+ bytes at \d+, the file has \d+/));
+});
+
 test('every truncation is refused', async (t) => {
   const path = join(await temporaryFolder(t), 'short.gguf');
   const bytes = await readFile(TINY_GGUF);

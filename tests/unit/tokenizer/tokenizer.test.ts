@@ -57,11 +57,6 @@ const refusals: [string, Record<string, unknown>, RegExp][] = [
     { pre_tokenizer: { type: 'Split', pattern: { Regex: 'a' }, behavior: 'MergedWithNext', invert: false } },
     /MergedWithNext/,
   ],
-  [
-    'word characters',
-    { pre_tokenizer: { type: 'Split', pattern: { Regex: '\\w+' }, behavior: 'Isolated', invert: false } },
-    /pattern with \\w/,
-  ],
 ];
 for (const [what, change, message] of refusals) {
   test(`refuses by name: ${what}`, () => assert.throws(changed(change), failure('unsupported', message)));
