@@ -60,6 +60,13 @@ function patched(zip: Uint8Array, signature: number, offset: number, bytes: read
   return out;
 }
 
+/** Two entries, the second of which lies in the stored content of the first. */
+function nested(): Uint8Array {
+  const inner = zipSync({ 'adapter_config.json': config }, { level: 0 });
+  const zip = zipSync({ 'notes.txt': inner, 'adapter_config.json': config }, { level: 0 });
+  return patched(zip, 0x02014b50, 42, [30 + 'notes.txt'.length, 0, 0, 0], true);
+}
+
 describe('lying zips', () => {
   const CENTRAL = 0x02014b50;
   const LOCAL = 0x04034b50;
@@ -74,7 +81,8 @@ describe('lying zips', () => {
     ['declares what would be a bomb', patched(zip, CENTRAL, 24, [0, 0, 0, 0x20], true), 'limits'],
     ['wrong checksum', patched(zip, CENTRAL, 16, [1, 2, 3, 4], true), 'container'],
     ['symbolic link', patched(zip, CENTRAL, 38, [0, 0, 0xff, 0xa1], true), 'files'],
-    ['entries that share bytes', patched(zip, CENTRAL, 42, [0, 0, 0, 0], true), 'container'],
+    ['an entry inside of another', nested(), 'container'],
+    ['an entry without a local header', patched(zip, CENTRAL, 42, [1, 0, 0, 0], true), 'container'],
     ['no end record', zip.slice(0, -5), 'container'],
     ['too many entries', zipSync(Object.fromEntries(Array.from({ length: 1001 }, (_, i) => [`f${i}`, new Uint8Array()]))), 'limits'],
   ];
