@@ -15,7 +15,7 @@ import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { Log, LogLevel, Miniflare } from 'miniflare';
-import { unstable_getMiniflareWorkerOptions, unstable_splitSqlQuery } from 'wrangler';
+import { unstable_getMiniflareWorkerOptions, unstable_readConfig, unstable_splitSqlQuery } from 'wrangler';
 import { openFront } from './edge-front.ts';
 
 const FUNCTIONS = fileURLToPath(new URL('../functions/', import.meta.url));
@@ -40,7 +40,8 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
   const state = join(resolve(options.home), 'edge');
   await mkdir(state, { recursive: true });
   const script = await bundle();
-  const { workerOptions } = unstable_getMiniflareWorkerOptions(CONFIG);
+  const config = unstable_readConfig({ config: CONFIG });
+  const { workerOptions } = unstable_getMiniflareWorkerOptions(config);
   const children = watchChildren();
   const runtime = new Miniflare({
     host: '127.0.0.1',
@@ -52,6 +53,8 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     workers: [
       {
         ...workerOptions,
+        // Names the objects' folders on disk.
+        name: config.name ?? 'switchyard',
         modules: [{ type: 'ESModule', path: join(FUNCTIONS, 'index.js'), contents: script }],
         modulesRoot: FUNCTIONS,
         bindings: {
