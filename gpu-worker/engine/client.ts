@@ -1,0 +1,248 @@
+/** The main thread's end of the engine: starts its threads and turns messages into calls and callbacks. */
+import { availableParallelism, totalmem } from 'node:os';
+import path from 'node:path';
+import { Worker } from 'node:worker_threads';
+import type { Engine, EngineEvent, EngineRequest, EngineStats } from '../../shared/contract/engine.ts';
+import type { BaseInfo } from '../../shared/contract/worker.ts';
+import { Failure } from '../../shared/errors.ts';
+import { parsePrecision } from '../models/precisions.ts';
+import { openCheckpoint } from '../models/source/checkpoint.ts';
+import { kvBytesPerSlot } from './kv-cache.ts';
+import type { AdapterImage, EngineSettings, FromEngine, FromLoader, ToEngine, ToLoader } from './protocol.ts';
+
+export interface EngineOptions {
+  basePath: string;
+  /** fp32, int8 or auto. */
+  precision: string;
+  /** Root of state; served weights are cached under <home>/cache/bases. */
+  home: string;
+  journalPath: string;
+  threads?: number;
+  /** Sequences that run side by side; less if memory does not allow it. */
+  slots?: number;
+  /** Tokens of one sequence; the base's own limit if that is less. */
+  context?: number;
+  /** Sequences that may wait beyond those that run. */
+  queue?: number;
+}
+
+const DEFAULT_SLOTS = 16;
+const DEFAULT_CONTEXT = 8192;
+const DEFAULT_QUEUE = 256;
+/** Share of the machine's memory for keys and values, and for adapter slots. */
+const KV_SHARE = 0.25;
+const ADAPTER_SHARE = 0.125;
+
+/** How long a client refused for a full queue should wait. */
+const RETRY_SECONDS = 1;
+
+interface Outstanding {
+  request: EngineRequest;
+  sequences: number;
+  onEvents: (events: EngineEvent[]) => void;
+}
+
+export async function openEngine(options: EngineOptions): Promise<Engine> {
+  const { config } = await openCheckpoint(options.basePath);
+  const context = Math.min(options.context ?? DEFAULT_CONTEXT, config.max_position_embeddings);
+  const affordable = Math.floor((totalmem() * KV_SHARE) / kvBytesPerSlot(config, context));
+  const settings: EngineSettings = {
+    basePath: options.basePath,
+    precision: parsePrecision(options.precision),
+    cacheFolder: path.join(options.home, 'cache', 'bases'),
+    journalPath: options.journalPath,
+    threads: options.threads ?? availableParallelism(),
+    slots: Math.max(1, Math.min(options.slots ?? DEFAULT_SLOTS, affordable)),
+    context,
+    adapterBudget: totalmem() * ADAPTER_SHARE,
+  };
+  const thread = new Worker(new URL('./thread.ts', import.meta.url), { workerData: settings });
+  const loader = new Worker(new URL('./loader.ts', import.meta.url), { workerData: settings });
+  const base = await new Promise<BaseInfo>((resolve, reject) => {
+    thread.once('error', reject);
+    thread.once('message', (message: FromEngine) => {
+      thread.removeListener('error', reject);
+      if (message.type === 'ready') resolve(message.base);
+      else reject(new Error(`engine thread: expected it to be ready first, got ${message.type}`));
+    });
+  }).catch(async (cause: unknown) => {
+    await Promise.all([thread.terminate(), loader.terminate()]);
+    throw cause;
+  });
+  return new EngineClient(base, settings, options.queue ?? DEFAULT_QUEUE, thread, loader);
+}
+
+class EngineClient implements Engine {
+  readonly base: BaseInfo;
+  readonly #settings: EngineSettings;
+  readonly #queueLimit: number;
+  readonly #thread: Worker;
+  readonly #loader: Worker;
+  readonly #outstanding = new Map<string, Outstanding>();
+  readonly #calls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
+  readonly #resident = new Map<string, Promise<void>>();
+  /** How many running requests hold each adapter. */
+  readonly #held = new Map<string, number>();
+  #call = 0;
+  #sequences = 0;
+  #broken: Error | null = null;
+
+  constructor(base: BaseInfo, settings: EngineSettings, queueLimit: number, thread: Worker, loader: Worker) {
+    this.base = base;
+    this.#settings = settings;
+    this.#queueLimit = queueLimit;
+    this.#thread = thread;
+    this.#loader = loader;
+    thread.on('message', (message: FromEngine) => this.#receive(message));
+    loader.on('message', (message: FromLoader) => {
+      if ('error' in message) this.#settle(message.call, (call) => call.reject(new Error(message.error)));
+      else this.#settle(message.call, (call) => call.resolve(message.image as never));
+    });
+    for (const worker of [thread, loader]) {
+      worker.on('error', (error: unknown) => this.#break(error instanceof Error ? error : new Error(String(error))));
+      worker.on('exit', () => this.#break(new Error('the engine was closed')));
+    }
+  }
+
+  load(digest: string, sealed: Uint8Array): Promise<void> {
+    const known = this.#resident.get(digest);
+    if (known) return known;
+    const loading = this.#load(digest, sealed);
+    this.#resident.set(digest, loading);
+    loading.catch(() => this.#resident.delete(digest));
+    return loading;
+  }
+
+  async #load(digest: string, sealed: Uint8Array): Promise<void> {
+    const image = await this.#ask<AdapterImage>((call) => this.#loader.postMessage({ call, digest, sealed } satisfies ToLoader));
+    await this.#ask((call) => this.#send({ type: 'add', call, digest, image }));
+  }
+
+  isResident(digest: string): boolean {
+    return this.#resident.has(digest);
+  }
+
+  async unload(digest: string): Promise<void> {
+    if (this.#held.has(digest)) throw new Error(`unload adapter ${digest}: a request is using it`);
+    if (!this.#resident.delete(digest)) return;
+    await this.#ask((call) => this.#send({ type: 'remove', call, digest }));
+  }
+
+  submit(request: EngineRequest, onEvents: (events: EngineEvent[]) => void): { cancel(): void } {
+    if (this.#broken) throw new Failure({ kind: 'internal', message: `generate: the engine is not running: ${this.#broken.message}` });
+    this.#checkLengths(request);
+    const missing = request.adapters.find(({ digest }) => !this.#resident.has(digest));
+    if (missing) throw new Failure({ kind: 'internal', message: `generate: adapter ${missing.digest} is not resident` });
+    const sequences = request.prompts.length * request.n;
+    const { slots } = this.#settings;
+    const room = slots + this.#queueLimit;
+    if (sequences > room)
+      throw new Failure({ kind: 'invalid_request', message: `prompts times n: at most ${room}, got ${sequences}`, param: 'n' });
+    if (this.#sequences + sequences > room)
+      throw new Failure({
+        kind: 'rate_limited',
+        message: `the queue is full: ${this.#sequences} sequences run or wait, at most ${room} may`,
+        retryAfterSeconds: RETRY_SECONDS,
+      });
+    this.#sequences += sequences;
+    this.#outstanding.set(request.id, { request, sequences, onEvents });
+    for (const { digest } of request.adapters) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
+    this.#send({ type: 'submit', request });
+    return { cancel: () => this.#send({ type: 'cancel', id: request.id }) };
+  }
+
+  #checkLengths({ prompts, sampling }: EngineRequest): void {
+    const { vocab_size } = this.base;
+    const { context } = this.#settings;
+    for (const prompt of prompts) {
+      if (prompt.length === 0)
+        throw new Failure({ kind: 'invalid_request', message: 'prompt: expected at least one token, got none', param: 'prompt' });
+      const foreign = prompt.find((id) => id >= vocab_size);
+      if (foreign !== undefined)
+        throw new Failure({
+          kind: 'invalid_request',
+          message: `prompt: token ids are below ${vocab_size}, got ${foreign}`,
+          param: 'prompt',
+        });
+      const asked = sampling.maxTokens ?? 0;
+      const atLeast = sampling.maxTokens === null ? 1 : 0;
+      if (prompt.length + Math.max(asked, atLeast) > context) {
+        const message = `This model's maximum context length is ${context} tokens; the request has ${prompt.length} in the prompt and asks for ${sampling.maxTokens ?? 'at least 1'} in the completion`;
+        throw new Failure({ kind: 'invalid_request', message, param: 'messages', code: 'context_length_exceeded' });
+      }
+    }
+  }
+
+  stats(): Promise<EngineStats> {
+    return this.#ask((call) => this.#send({ type: 'stats', call }));
+  }
+
+  async close(): Promise<void> {
+    const exited = new Promise((resolve) => this.#thread.once('exit', resolve));
+    this.#send({ type: 'close' });
+    await Promise.all([exited, this.#loader.terminate()]);
+  }
+
+  #send(message: ToEngine): void {
+    this.#thread.postMessage(message);
+  }
+
+  #ask<T>(post: (call: number) => void): Promise<T> {
+    if (this.#broken) return Promise.reject(this.#broken);
+    const call = ++this.#call;
+    return new Promise<T>((resolve, reject) => {
+      this.#calls.set(call, { resolve: resolve as (value: never) => void, reject });
+      post(call);
+    });
+  }
+
+  #settle(call: number, how: (call: { resolve: (value: never) => void; reject: (error: Error) => void }) => void): void {
+    const waiting = this.#calls.get(call);
+    this.#calls.delete(call);
+    if (waiting) how(waiting);
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.type) {
+      case 'events':
+        for (const [id, events] of message.batches) this.#deliver(id, events);
+        break;
+      case 'done':
+        this.#settle(message.call, (call) => call.resolve(undefined as never));
+        break;
+      case 'stats':
+        this.#settle(message.call, (call) => call.resolve(message.stats as never));
+        break;
+      case 'ready':
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #deliver(id: string, events: EngineEvent[]): void {
+    const outstanding = this.#outstanding.get(id);
+    if (!outstanding) return;
+    if (events.at(-1)?.type === 'done') {
+      this.#outstanding.delete(id);
+      this.#sequences -= outstanding.sequences;
+      for (const { digest } of outstanding.request.adapters) {
+        const held = this.#held.get(digest)! - 1;
+        if (held > 0) this.#held.set(digest, held);
+        else this.#held.delete(digest);
+      }
+    }
+    outstanding.onEvents(events);
+  }
+
+  #break(error: Error): void {
+    if (this.#broken) return;
+    this.#broken = error;
+    for (const { reject } of this.#calls.values()) reject(error);
+    this.#calls.clear();
+    for (const id of [...this.#outstanding.keys()])
+      this.#deliver(id, [
+        { type: 'done', usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 }, outcome: 'failed', error: error.message },
+      ]);
+  }
+}

@@ -1,0 +1,41 @@
+/** What the threads of the engine say to each other. Plain data and shared memory only. */
+import type { EngineEvent, EngineRequest, EngineStats } from '../../shared/contract/engine.ts';
+import type { BaseInfo } from '../../shared/contract/worker.ts';
+import type { PrecisionName } from '../models/precision.ts';
+
+export interface EngineSettings {
+  basePath: string;
+  precision: PrecisionName;
+  /** Holds the cache of served weights. */
+  cacheFolder: string;
+  journalPath: string;
+  threads: number;
+  slots: number;
+  /** Tokens of one sequence, prompt and completion. */
+  context: number;
+  adapterBudget: number;
+}
+
+/** A served adapter in shared memory: where each module's factors lie, in float32 elements. */
+export interface AdapterImage {
+  rank: number;
+  memory: SharedArrayBuffer;
+  modules: { path: string; rank: number; A: { at: number; length: number }; B: { at: number; length: number } }[];
+}
+
+export type ToEngine =
+  | { type: 'submit'; request: EngineRequest }
+  | { type: 'cancel'; id: string }
+  | { type: 'add'; call: number; digest: string; image: AdapterImage }
+  | { type: 'remove'; call: number; digest: string }
+  | { type: 'stats'; call: number }
+  | { type: 'close' };
+
+export type FromEngine =
+  | { type: 'ready'; base: BaseInfo; kvBytes: number }
+  | { type: 'events'; batches: [string, EngineEvent[]][] }
+  | { type: 'done'; call: number }
+  | { type: 'stats'; call: number; stats: EngineStats };
+
+export type ToLoader = { call: number; digest: string; sealed: Uint8Array };
+export type FromLoader = { call: number; image: AdapterImage } | { call: number; error: string };

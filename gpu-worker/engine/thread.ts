@@ -1,0 +1,123 @@
+/** The engine's own thread: runs step after step, and between two steps takes what the main thread sent. */
+
+import { once } from 'node:events';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { EngineStats } from '../../shared/contract/engine.ts';
+import { precisionOf } from '../models/precisions.ts';
+import { prepareModel } from '../models/prepare.ts';
+import { openCheckpoint } from '../models/source/checkpoint.ts';
+import { Session } from '../runtime/session.ts';
+import { hasChatTemplate } from '../tokenizer/chat.ts';
+import { createTokenizer } from '../tokenizer/tokenizer.ts';
+import { AdapterSlots, type ServedAdapter } from './adapter-slots.ts';
+import { EngineCore } from './core.ts';
+import { Executor } from './executor.ts';
+import { UsageJournal } from './journal.ts';
+import { KvCache, kvBytesPerSlot } from './kv-cache.ts';
+import type { AdapterImage, EngineSettings, FromEngine, ToEngine } from './protocol.ts';
+
+if (!parentPort) throw new Error('engine/thread.ts runs as a worker thread only');
+const port = parentPort;
+const settings = workerData as EngineSettings;
+const send = (message: FromEngine): void => port.postMessage(message);
+
+const checkpoint = await openCheckpoint(settings.basePath);
+const { config } = checkpoint;
+const model = prepareModel(checkpoint, precisionOf(settings.precision), settings.cacheFolder);
+const context = Math.min(settings.context, config.max_position_embeddings);
+const kv = new KvCache(config, settings.slots, context);
+const adapterSlots = new AdapterSlots(model.linears);
+using executor = new Executor(model, kv, adapterSlots, settings.threads);
+const journal = new UsageJournal(settings.journalPath);
+const core = new EngineCore({
+  executor,
+  kv,
+  adapterSlots,
+  linears: model.linears,
+  adapterBudget: settings.adapterBudget,
+  tokenizer: checkpoint.tokenizer ? createTokenizer(checkpoint.tokenizer) : null,
+  eos: new Set(config.eos_token_id),
+  journal,
+  baseRevision: checkpoint.revision,
+  emit: (batches) => send({ type: 'events', batches }),
+});
+const kvBytes = kvBytesPerSlot(config, context) * settings.slots;
+
+send({
+  type: 'ready',
+  kvBytes,
+  base: {
+    id: checkpoint.id,
+    revision: checkpoint.revision,
+    precision: settings.precision,
+    family: config.model_type,
+    context_length: context,
+    vocab_size: config.vocab_size,
+    has_tokenizer: checkpoint.tokenizer !== null,
+    has_chat_template: checkpoint.tokenizer !== null && hasChatTemplate(checkpoint.tokenizer),
+  },
+});
+
+let open = true;
+while (open) {
+  // Between steps messages are taken without returning to the event loop; with nothing to do the thread sleeps.
+  for (let received = receiveMessageOnPort(port); received && open; received = receiveMessageOnPort(port))
+    handle(received.message as ToEngine);
+  if (!open) break;
+  if (!core.idle) core.step();
+  else {
+    const [message] = (await once(port, 'message')) as [ToEngine];
+    handle(message);
+  }
+}
+journal.close();
+port.close();
+
+function handle(message: ToEngine): void {
+  switch (message.type) {
+    case 'submit':
+      core.submit(message.request);
+      break;
+    case 'cancel':
+      core.cancel(message.id);
+      break;
+    case 'add':
+      core.addAdapter(message.digest, adapterOf(message.image));
+      send({ type: 'done', call: message.call });
+      break;
+    case 'remove':
+      core.removeAdapter(message.digest);
+      send({ type: 'done', call: message.call });
+      break;
+    case 'stats':
+      send({ type: 'stats', call: message.call, stats: stats() });
+      break;
+    case 'close':
+      open = false;
+      break;
+    default:
+      message satisfies never;
+  }
+}
+
+function adapterOf({ rank, memory, modules }: AdapterImage): ServedAdapter {
+  const floats = new Float32Array(memory);
+  const slice = ({ at, length }: { at: number; length: number }) => floats.subarray(at, at + length);
+  return { rank, factors: new Map(modules.map((m) => [m.path, { rank: m.rank, A: slice(m.A), B: slice(m.B) }])) };
+}
+
+function stats(): EngineStats {
+  return {
+    active: core.active,
+    queued: core.queued,
+    slots: settings.slots,
+    sessions: Session.open,
+    baseBytes: model.weightBytes,
+    kvBytes,
+    adapterSlotBytes: adapterSlots.bytes,
+    residentAdapters: core.residents,
+    residentAdapterBytes: core.residentBytes,
+    steps: core.steps,
+    tokens: core.tokens,
+  };
+}

@@ -1,0 +1,162 @@
+/**
+ * Llama (arXiv:2302.13971) and what shares its shape: pre-norm decoder, rotary positions, grouped-query attention, SwiGLU.
+ *
+ *   ids → embedding ─┬──────────────(+)─┬────────────────────(+)─ … ─ norm → head → logits
+ *                    └ norm → attention ┘└ norm → silu(gate)·up → down ┘
+ *
+ * Under a precision that rotates, the stream is kept in a rotated basis (see rotation.ts), norm gains are folded into
+ * the linears that follow, and values are rotated head by head. The function computed is the same.
+ */
+import type { Graph, Value } from '../graph/ir.ts';
+import * as ops from '../graph/ops.ts';
+import { Residual } from './blocks/residual.ts';
+import type { DecoderInputs, Family } from './family.ts';
+import { type Basis, intoBasis, type LinearSpec, ORIGINAL } from './linear.ts';
+import type { Precision, WeightSource } from './precision.ts';
+import { ropeTable } from './rope.ts';
+import { type Rotation, rotation } from './rotation.ts';
+import type { ModelConfig } from './source/config.ts';
+
+const layer = (i: number) => `model.layers.${i}`;
+const EMBEDDING = 'model.embed_tokens';
+const HEAD = 'lm_head';
+const FINAL_NORM = 'model.norm';
+
+/** Hidden units of the MLP are rotated while running, in blocks small enough to cost next to nothing. */
+const MAX_BLOCK = 64;
+const blockOf = (width: number): number => Math.min(MAX_BLOCK, width & -width);
+
+/** The bases of the network's activations. */
+function basesOf(config: ModelConfig, precision: Precision, weights: WeightSource) {
+  if (!precision.rotated) {
+    const original = () => ORIGINAL;
+    return { stream: ORIGINAL, heads: ORIGINAL, mlp: ORIGINAL, afterNorm: original as (norm: string) => Basis };
+  }
+  const stream: Basis = { gain: null, rotation: rotation(config.hidden_size) };
+  return {
+    stream,
+    heads: { gain: null, rotation: rotation(config.head_dim) },
+    mlp: { gain: null, rotation: rotation(blockOf(config.intermediate_size)) },
+    afterNorm: (norm: string): Basis => ({ gain: weights.tensor(`${norm}.weight`), rotation: stream.rotation }),
+  };
+}
+
+function linears(config: ModelConfig, precision: Precision, weights: WeightSource): LinearSpec[] {
+  const { hidden_size: hidden, intermediate_size: ff, attention_bias, mlp_bias } = config;
+  const q = config.num_attention_heads * config.head_dim;
+  const kv = config.num_key_value_heads * config.head_dim;
+  const { stream, heads, mlp, afterNorm } = basesOf(config, precision, weights);
+  return Array.from({ length: config.num_hidden_layers }, (_, i): LinearSpec[] => {
+    const attention = afterNorm(`${layer(i)}.input_layernorm`);
+    const afterAttention = afterNorm(`${layer(i)}.post_attention_layernorm`);
+    return [
+      { path: `${layer(i)}.self_attn.q_proj`, in: hidden, out: q, bias: attention_bias, input: attention, output: ORIGINAL },
+      { path: `${layer(i)}.self_attn.k_proj`, in: hidden, out: kv, bias: attention_bias, input: attention, output: ORIGINAL },
+      { path: `${layer(i)}.self_attn.v_proj`, in: hidden, out: kv, bias: attention_bias, input: attention, output: heads },
+      { path: `${layer(i)}.self_attn.o_proj`, in: q, out: hidden, bias: attention_bias, input: heads, output: stream },
+      { path: `${layer(i)}.mlp.gate_proj`, in: hidden, out: ff, bias: mlp_bias, input: afterAttention, output: ORIGINAL },
+      { path: `${layer(i)}.mlp.up_proj`, in: hidden, out: ff, bias: mlp_bias, input: afterAttention, output: ORIGINAL },
+      {
+        path: `${layer(i)}.mlp.down_proj`,
+        in: ff,
+        out: hidden,
+        bias: mlp_bias,
+        input: mlp,
+        output: stream,
+      },
+    ];
+  }).flat();
+}
+
+function build(
+  g: Graph,
+  config: ModelConfig,
+  specs: ReadonlyMap<string, LinearSpec>,
+  precision: Precision,
+  weights: WeightSource,
+  inputs: DecoderInputs,
+  apply: Parameters<Family['build']>[6],
+): Value {
+  const { hidden_size: hidden, vocab_size: vocab, head_dim } = config;
+  const { stream, mlp, afterNorm } = basesOf(config, precision, weights);
+  const linear = (path: string, x: Value, normalised: boolean) => apply(g, x, specs.get(path)!, normalised);
+  const gain = (name: string): Value =>
+    precision.rotated
+      ? g.weight(`ones.${hidden}`, 'f32', [hidden], () => new Float32Array(hidden).fill(1))
+      : g.weight(`${name}.weight`, 'f32', [hidden], () => weights.tensor(`${name}.weight`));
+  const half = [config.max_position_embeddings, head_dim / 2];
+  const cos = g.weight('rope.cos', 'f32', half, () => ropeTable(config, Math.cos));
+  const sin = g.weight('rope.sin', 'f32', half, () => ropeTable(config, Math.sin));
+  const options = { heads: config.num_attention_heads, kvHeads: config.num_key_value_heads, scale: head_dim ** -0.5 };
+
+  const table = g.weight(EMBEDDING, 'f32', [vocab, hidden], () => {
+    const rows = weights.tensor(`${EMBEDDING}.weight`);
+    intoBasis(rows, hidden, stream);
+    return rows;
+  });
+  const residual = new Residual(g, ops.gatherRows(g, table, inputs.ids, 'embedding'), config.rms_norm_eps);
+
+  for (let i = 0; i < config.num_hidden_layers; i++) {
+    g.within(`layers.${i}.attn`, () => {
+      const x = residual.norm(gain(`${layer(i)}.input_layernorm`));
+      const [q, k, v] = ['q', 'k', 'v'].map((p) => g.within(p, () => linear(`${layer(i)}.self_attn.${p}_proj`, x, true))) as [
+        Value,
+        Value,
+        Value,
+      ];
+      const position = { lastIndex: inputs.lastIndex, total: inputs.total, cos, sin };
+      const attended = ops.cachedAttention(g, q, k, v, inputs.cache(i), position, presentNames(i), options);
+      g.output(attended.key);
+      g.output(attended.value);
+      residual.add(g.within('o', () => linear(`${layer(i)}.self_attn.o_proj`, attended.out, false)));
+    });
+    g.within(`layers.${i}.mlp`, () => {
+      const x = residual.norm(gain(`${layer(i)}.post_attention_layernorm`));
+      const gate = g.within('gate', () => linear(`${layer(i)}.mlp.gate_proj`, x, true));
+      const up = g.within('up', () => linear(`${layer(i)}.mlp.up_proj`, x, true));
+      const units = ops.mul(g, ops.silu(g, gate), up, 'swiglu');
+      const hiddenUnits = mlp.rotation ? rotateBlocks(g, units, mlp.rotation) : units;
+      residual.add(g.within('down', () => linear(`${layer(i)}.mlp.down_proj`, hiddenUnits, false)));
+    });
+  }
+
+  return g.within('head', () => {
+    const flat = ops.reshape(g, residual.norm(gain(FINAL_NORM)), [-1, hidden], ['tokens', hidden]);
+    const head: LinearSpec = { path: HEAD, in: hidden, out: vocab, bias: false, input: afterNorm(FINAL_NORM), output: ORIGINAL };
+    const tied: WeightSource = {
+      tensor: (name) => weights.tensor(config.tie_word_embeddings && name === `${HEAD}.weight` ? `${EMBEDDING}.weight` : name),
+    };
+    return precision.linear(g, ops.gatherRows(g, flat, inputs.select, 'selected'), head, tied, true);
+  });
+}
+
+/** x [b, s, width] turned block by block: the part of a change of basis that no weight can absorb. */
+function rotateBlocks(g: Graph, x: Value, turn: Rotation): Value {
+  const { width } = turn;
+  const matrix = g.weight(`rotation.${width}`, 'f32', [width, width], () => {
+    const rows = Float32Array.from({ length: width * width }, (_, i) => (i % (width + 1) === 0 ? 1 : 0));
+    turn.apply(rows);
+    return rows;
+  });
+  const blocks = Number(x.dims.at(-1)) / width;
+  const cut = ops.reshape(g, x, [0, 0, blocks, width], [...x.dims.slice(0, 2), blocks, width]);
+  return ops.reshape(g, ops.matmul(g, cut, matrix, 'rotated'), [0, 0, blocks * width], x.dims);
+}
+
+/** Names of the cache outputs; the inputs are `cache.<i>.key` and `cache.<i>.value`. */
+const presentNames = (i: number) => ({ key: `present.${i}.key`, value: `present.${i}.value` });
+
+export const llama: Family = {
+  modelType: 'llama',
+  linears,
+  otherModules: (config) => [
+    EMBEDDING,
+    HEAD,
+    FINAL_NORM,
+    ...Array.from({ length: config.num_hidden_layers }, (_, i) => [
+      `${layer(i)}.input_layernorm`,
+      `${layer(i)}.post_attention_layernorm`,
+    ]).flat(),
+  ],
+  build,
+};
