@@ -20,13 +20,19 @@ const FUNCTIONS = {
   GetErrorMessage: [2, 'const char* GetErrorMessage(void* status)'],
   CreateEnv: [3, 'void* CreateEnv(int level, const char* id, _Out_ void** out)'],
   CreateSession: [7, 'void* CreateSession(void* env, const char* path, void* options, _Out_ void** out)'],
-  Run: [9, 'void* Run(void* session, void* options, void* inputNames, void* inputs, size_t inputCount, void* outputNames, size_t outputCount, void* outputs)'],
+  Run: [
+    9,
+    'void* Run(void* session, void* options, void* inputNames, void* inputs, size_t inputCount, void* outputNames, size_t outputCount, void* outputs)',
+  ],
   CreateSessionOptions: [10, 'void* CreateSessionOptions(_Out_ void** out)'],
   EnableProfiling: [14, 'void* EnableProfiling(void* options, const char* prefix)'],
   DisableCpuMemArena: [19, 'void* DisableCpuMemArena(void* options)'],
   SetSessionGraphOptimizationLevel: [23, 'void* SetSessionGraphOptimizationLevel(void* options, int level)'],
   SetIntraOpNumThreads: [24, 'void* SetIntraOpNumThreads(void* options, int threads)'],
-  CreateTensorWithDataAsOrtValue: [49, 'void* CreateTensorWithDataAsOrtValue(void* info, void* data, size_t bytes, void* dims, size_t rank, int type, _Out_ void** out)'],
+  CreateTensorWithDataAsOrtValue: [
+    49,
+    'void* CreateTensorWithDataAsOrtValue(void* info, void* data, size_t bytes, void* dims, size_t rank, int type, _Out_ void** out)',
+  ],
   CreateCpuMemoryInfo: [69, 'void* CreateCpuMemoryInfo(int allocator, int memory, _Out_ void** out)'],
   ReleaseStatus: [93, 'void ReleaseStatus(void* status)'],
   ReleaseSession: [95, 'void ReleaseSession(void* session)'],
@@ -44,7 +50,10 @@ function libraryPath(): string {
     .map((napi) => path.join(bin, napi, process.platform, process.arch))
     .find((candidate) => existsSync(candidate));
   const file = folder && readdirSync(folder).find((name) => /^libonnxruntime\.(so\.1|1\.dylib)$/.test(name));
-  if (!folder || !file) throw new Error(`ONNX Runtime: no shared library for ${process.platform}-${process.arch} under ${bin}; Linux and macOS on x64 and arm64 are supported`);
+  if (!folder || !file)
+    throw new Error(
+      `ONNX Runtime: no shared library for ${process.platform}-${process.arch} under ${bin}; Linux and macOS on x64 and arm64 are supported`,
+    );
   return path.join(folder, file);
 }
 

@@ -1,19 +1,8 @@
 /** A loaded model, and a binding of its inputs and outputs that is reused from run to run. */
-import { address, call, create, env, release, type Pointer } from './library.ts';
+import { address, call, create, env, type Pointer, release } from './library.ts';
 import type { Tensor } from './tensor.ts';
 
-const PROVIDERS = ['cpu'] as const;
-export type Provider = (typeof PROVIDERS)[number];
-
-/** Throws unless `name` is a provider that has been proven on the reference values. */
-export function parseProvider(name: string): Provider {
-  const provider = PROVIDERS.find((p) => p === name);
-  if (!provider) throw new Error(`provider ${JSON.stringify(name)} is not supported; supported: ${PROVIDERS.join(', ')}`);
-  return provider;
-}
-
 export interface SessionOptions {
-  provider?: Provider;
   /** Threads that share one operator's work, the caller's included. */
   threads: number;
   /** Writes a Chrome trace of every operator under this path prefix when the session is released. */
@@ -92,7 +81,18 @@ export class Binding {
     const { modelPath } = this.#session;
     const inputs = this.#inputs.addresses(modelPath);
     const outputs = this.#outputs.addresses(modelPath);
-    call('Run', modelPath, this.#session.pointer, null, this.#inputs.names, inputs, inputs.length, this.#outputs.names, outputs.length, outputs);
+    call(
+      'Run',
+      modelPath,
+      this.#session.pointer,
+      null,
+      this.#inputs.names,
+      inputs,
+      inputs.length,
+      this.#outputs.names,
+      outputs.length,
+      outputs,
+    );
   }
 }
 
@@ -116,7 +116,10 @@ class Side {
 
   set(name: string, tensor: Tensor): void {
     const i = this.#index.get(name);
-    if (i === undefined) throw new Error(`no ${this.#kind} named ${name}; there are ${this.#keep.length}: ${[...this.#index.keys()].slice(0, 8).join(', ')} …`);
+    if (i === undefined)
+      throw new Error(
+        `no ${this.#kind} named ${name}; there are ${this.#keep.length}: ${[...this.#index.keys()].slice(0, 8).join(', ')} …`,
+      );
     this.#tensors[i] = tensor;
   }
 

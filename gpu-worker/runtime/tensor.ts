@@ -1,6 +1,6 @@
 /** A native tensor over memory of ours: no copy in, no copy out. */
-import { bytesPerElement, elementCount, onnxCode, type DType, type TypedArray } from '../tensor/dtype.ts';
-import { address, cpuMemory, create, release, type Pointer } from './library.ts';
+import { bytesPerElement, type DType, elementCount, onnxCode, type TypedArray } from '../tensor/dtype.ts';
+import { address, cpuMemory, create, type Pointer, release } from './library.ts';
 
 export class Tensor implements Disposable {
   readonly name: string;
@@ -14,13 +14,23 @@ export class Tensor implements Disposable {
   /** `data` holds exactly the elements of `dims`; it may be a slice of a larger buffer. */
   constructor(name: string, dtype: DType, dims: readonly number[], data: TypedArray) {
     const expected = elementCount(dims) * bytesPerElement[dtype];
-    if (data.byteLength !== expected) throw new RangeError(`tensor ${name} ${dtype}[${dims.join(', ')}]: expected ${expected} bytes, got ${data.byteLength}`);
+    if (data.byteLength !== expected)
+      throw new RangeError(`tensor ${name} ${dtype}[${dims.join(', ')}]: expected ${expected} bytes, got ${data.byteLength}`);
     this.name = name;
     this.dtype = dtype;
     this.dims = dims;
     this.data = data;
     const shape = BigInt64Array.from(dims, BigInt);
-    this.#pointer = create('CreateTensorWithDataAsOrtValue', `tensor ${name}`, cpuMemory(), data, data.byteLength, shape, dims.length, onnxCode[dtype]);
+    this.#pointer = create(
+      'CreateTensorWithDataAsOrtValue',
+      `tensor ${name}`,
+      cpuMemory(),
+      data,
+      data.byteLength,
+      shape,
+      dims.length,
+      onnxCode[dtype],
+    );
     this.#address = address(this.#pointer);
   }
 
