@@ -1,8 +1,9 @@
 /** Adapters: upload, versions, card, deletion. A 201 means sealed, stored and servable. */
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context } from 'hono';
-import { type Adapter, UploadFields, VersionFields } from '../../shared/contract/adapters.ts';
-import type { SealResult } from '../../shared/contract/worker.ts';
+import { z } from 'zod';
+import { Adapter, AdapterSummary, UploadFields, VersionFields } from '../../shared/contract/adapters.ts';
+import { AdapterCard, type SealResult } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { AppEnv } from '../env.ts';
 import { anyKey, tenantOf } from '../middleware/authenticate.ts';
@@ -11,16 +12,29 @@ import { addVersion, createAdapter, deleteAdapter, getAdapter, listAdapters, lis
 import { chooseBase, Refusal, seal } from '../registry/seal.ts';
 import { discardPackage, type StagedPackage, stagePackage } from '../storage/packages.ts';
 import { liveWorkers, servedBases } from '../upstream/snapshot.ts';
+import { describe, listOf } from './describe.ts';
 
 export const adapters = new OpenAPIHono<AppEnv>();
 adapters.use('/v1/adapters', anyKey());
 adapters.use('/v1/adapters/*', anyKey());
 
+const Deleted = z.object({ id: z.string(), object: z.literal('adapter'), name: z.string(), deleted: z.literal(true) });
+const Files = { files: z.array(z.string().meta({ format: 'binary' })) };
+
+describe(adapters, { method: 'get', path: '/v1/adapters', summary: 'List your adapters', answer: listOf(AdapterSummary) });
 adapters.get('/v1/adapters', async (c) => {
   const rows = await listAdapters(c.env, tenantOf(c).tenant.id);
   return c.json({ object: 'list', data: rows.map(({ tenant: _tenant, ...row }) => row) });
 });
 
+describe(adapters, {
+  method: 'post',
+  path: '/v1/adapters',
+  summary: 'Upload an adapter: a PEFT package as files or as one archive',
+  form: UploadFields.extend(Files),
+  answer: Adapter,
+  status: 201,
+});
 adapters.post('/v1/adapters', (c) => {
   const tenant = tenantOf(c).tenant.id;
   return receive(c, tenant, async (staged) => {
@@ -32,17 +46,33 @@ adapters.post('/v1/adapters', (c) => {
   });
 });
 
+describe(adapters, { method: 'get', path: '/v1/adapters/{name}', summary: 'Describe an adapter', answer: Adapter });
 adapters.get('/v1/adapters/:name', async (c) => c.json(await getAdapter(c.env, tenantOf(c).tenant.id, c.req.param('name'))));
 
+describe(adapters, { method: 'get', path: '/v1/adapters/{name}/card', summary: "Read an adapter's card", answer: AdapterCard });
 adapters.get('/v1/adapters/:name/card', async (c) => {
   const { card } = await getAdapter(c.env, tenantOf(c).tenant.id, c.req.param('name'));
   return c.json(card);
 });
 
+describe(adapters, {
+  method: 'get',
+  path: '/v1/adapters/{name}/versions',
+  summary: 'List versions, newest first',
+  answer: listOf(AdapterSummary),
+});
 adapters.get('/v1/adapters/:name/versions', async (c) => {
   return c.json({ object: 'list', data: await listVersions(c.env, tenantOf(c).tenant.id, c.req.param('name')) });
 });
 
+describe(adapters, {
+  method: 'post',
+  path: '/v1/adapters/{name}/versions',
+  summary: 'Upload another version',
+  form: VersionFields.extend(Files),
+  answer: Adapter,
+  status: 201,
+});
 adapters.post('/v1/adapters/:name/versions', async (c) => {
   const tenant = tenantOf(c).tenant.id;
   const current = await getAdapter(c.env, tenant, c.req.param('name'));
@@ -52,6 +82,7 @@ adapters.post('/v1/adapters/:name/versions', async (c) => {
   });
 });
 
+describe(adapters, { method: 'delete', path: '/v1/adapters/{name}', summary: 'Delete an adapter with all its versions', answer: Deleted });
 adapters.delete('/v1/adapters/:name', async (c) => {
   const tenant = tenantOf(c).tenant.id;
   const name = c.req.param('name');

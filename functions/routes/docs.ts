@@ -5,6 +5,11 @@ import type { AppEnv } from '../env.ts';
 
 export function docs(app: OpenAPIHono<AppEnv>): OpenAPIHono<AppEnv> {
   const area = new OpenAPIHono<AppEnv>();
+  app.openAPIRegistry.registerComponent('securitySchemes', 'key', {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'sy_<kind>_<id>_<secret>',
+  });
   area.get('/openapi.json', (c) =>
     c.json(
       app.getOpenAPI31Document({

@@ -4,6 +4,7 @@
  * name. Unknown fields are refused too. `null` means the same as leaving a field out, as at OpenAI.
  */
 import { z } from 'zod';
+import { Receipt } from './worker.ts';
 
 const count = z.number().int().nonnegative();
 
@@ -183,3 +184,53 @@ function checkStreamOptions(request: { stream?: boolean | null | undefined; stre
     ctx.addIssue({ code: 'custom', path: ['stream_options'], message: 'stream_options is allowed only with stream: true' });
   }
 }
+
+const Usage = z.object({
+  prompt_tokens: count,
+  completion_tokens: count,
+  total_tokens: count,
+  prompt_tokens_details: z.object({ cached_tokens: count }).optional(),
+});
+
+const answer = { id: z.string(), created: count, model: z.string(), usage: Usage, switchyard: Receipt };
+const FinishReason = z.enum(['stop', 'length']);
+
+const Alternative = z.object({ token: z.string(), logprob: z.number(), bytes: z.array(count).nullable() });
+const ChatLogprobs = z.object({ content: z.array(Alternative.extend({ top_logprobs: z.array(Alternative) })) });
+
+/** What a worker answers to a ChatRequest without `stream`. */
+export const ChatCompletion = z.object({
+  ...answer,
+  object: z.literal('chat.completion'),
+  choices: z.array(
+    z.object({
+      index: count,
+      message: z.object({ role: z.literal('assistant'), content: z.string(), refusal: z.null().optional() }),
+      logprobs: ChatLogprobs.nullable(),
+      finish_reason: FinishReason,
+      token_ids: z.array(count).optional(),
+    }),
+  ),
+});
+
+/** What a worker answers to a CompletionRequest without `stream`. */
+export const TextCompletion = z.object({
+  ...answer,
+  object: z.literal('text_completion'),
+  choices: z.array(
+    z.object({
+      index: count,
+      text: z.string(),
+      logprobs: z
+        .object({
+          tokens: z.array(z.string()),
+          token_logprobs: z.array(z.number().nullable()),
+          top_logprobs: z.array(z.record(z.string(), z.number()).nullable()),
+          text_offset: z.array(count),
+        })
+        .nullable(),
+      finish_reason: FinishReason,
+      token_ids: z.array(count).optional(),
+    }),
+  ),
+});
