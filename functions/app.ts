@@ -1,6 +1,7 @@
 /** The application: middleware, and one sub-application for each area of the API. */
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { AppEnv } from './env.ts';
+import { drainRefused } from './middleware/drain.ts';
 import { answerError, onError } from './middleware/errors.ts';
 import { requestId } from './middleware/request-id.ts';
 import { adapters } from './routes/adapters.ts';
@@ -17,7 +18,7 @@ import { usage } from './routes/usage.ts';
 
 export const app = new OpenAPIHono<AppEnv>();
 
-app.use(requestId());
+app.use(requestId(), drainRefused());
 for (const area of [health, inference, models, adapters, tenancy, usage, admin, internal, s3]) app.route('/', area);
 app.route('/', docs(app));
 

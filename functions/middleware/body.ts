@@ -19,7 +19,8 @@ export async function readBytes(c: Context<AppEnv>, limit = JSON_LIMIT): Promise
   if (declared > limit) throw tooLarge('The request body', limit);
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
+  // Not cancelled when refused: middleware/drain.ts reads the rest.
+  for await (const chunk of c.req.raw.body?.values({ preventCancel: true }) ?? []) {
     size += chunk.byteLength;
     if (size > limit) throw tooLarge('The request body', limit);
     chunks.push(chunk);

@@ -34,7 +34,8 @@ export async function stagePackage(bucket: R2Bucket, tenant: string, request: Re
   const form = openForm({ 'content-type': type }, staged.fields);
   let writer: PartWriter | null = null;
   try {
-    for await (const chunk of request.body ?? []) {
+    // Not cancelled when refused: middleware/drain.ts reads the rest.
+    for await (const chunk of request.body?.values({ preventCancel: true }) ?? []) {
       form.write(chunk);
       for (const event of form.take()) writer = await store(bucket, folder(tenant, staged.upload), staged.files, writer, event);
     }

@@ -36,10 +36,10 @@ export interface Stack {
   stop(): Promise<void>;
 }
 
-export async function startStack(port: number, home?: string): Promise<Stack> {
+export async function startStack(home?: string): Promise<Stack> {
   const folder = home ?? (await mkdtemp(join(tmpdir(), 'switchyard-edge-')));
   const adminKeyHash = createHash('sha256').update(ADMIN_KEY).digest('hex');
-  const edge = await startEdge({ port, home: folder, secret: SECRET, adminKeyHash, s3Secret: S3_SECRET });
+  const edge = await startEdge({ port: 0, home: folder, secret: SECRET, adminKeyHash, s3Secret: S3_SECRET });
   const admin = caller(edge.url, ADMIN_KEY);
   return {
     edge,
