@@ -167,11 +167,13 @@ function fromEnvironment(env: NodeJS.ProcessEnv): EdgeOptions {
   };
 }
 
-if (import.meta.main) {
+// Not import.meta.main: the oldest Node that the project carries lacks it.
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const edge = await startEdge(fromEnvironment(process.env));
   let stopping = false;
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(signal, () => {
+  // 'disconnect': the supervisor is gone.
+  for (const event of ['SIGINT', 'SIGTERM', 'disconnect']) {
+    process.on(event, () => {
       if (stopping) return;
       stopping = true;
       void edge.stop().finally(() => process.exit(0));

@@ -128,7 +128,10 @@ async function main(): Promise<void> {
 
   const stopping = new AbortController();
   const beat = async (signal: AbortSignal) => {
-    const { slots, active, queued } = await engine.stats().catch(fatal as (error: unknown) => never);
+    const { slots, active, queued } = await engine.stats().catch((error: unknown) => {
+      if (!signal.aborted) fatal(error);
+      throw error;
+    });
     const beatUrl = settings.SWITCHYARD_WORKER_URL ?? url;
     return await edge.heartbeat({ worker, url: beatUrl, bases: [engine.base], slots, active, queued }, signal);
   };

@@ -119,20 +119,23 @@ export function generateHandler(options: GenerateOptions) {
       });
       const done = await new Promise<Done>((resolve, reject) => {
         let first = true;
+        let failure: unknown;
         const account = { tenant: request.tenant, keyId: request.key_id, model: request.model };
         const sampling = samplingOf(request);
         const { request_id: id, n } = request;
         const running = engine.submit({ id, account, base: base.id, prompts, n, adapters: request.adapters, sampling }, (events) => {
+          if (first) measures.firstToken.observe((performance.now() - began) / 1000);
+          first = false;
           try {
-            if (first) measures.firstToken.observe((performance.now() - began) / 1000);
-            first = false;
-            answer.step(events);
-            const ended = events.find((event) => event.type === 'done');
-            if (ended) resolve(ended);
+            if (!failure) answer.step(events);
           } catch (error) {
+            failure = error;
             running.cancel();
-            reject(error);
           }
+          // Adapters stay pinned until the engine let go of them.
+          const ended = events.find((event) => event.type === 'done');
+          if (ended && failure) reject(failure);
+          else if (ended) resolve(ended);
         });
         // Also emitted after a whole answer, when there is nothing left to cancel.
         response.once('close', () => running.cancel());

@@ -103,7 +103,7 @@ export class TestStack {
   /** Stops as a terminal or a service manager does, impatiently. */
   async stop(): Promise<number> {
     const child = this.#process!;
-    if (child.exitCode !== null) return child.exitCode;
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode ?? -1;
     const exited = once(child, 'exit');
     for (let i = 0; i < 3; i++) {
       child.kill('SIGTERM');
