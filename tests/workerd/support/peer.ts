@@ -79,7 +79,9 @@ export class Peer {
 
   /** Dies without a word: the edge believes in it until its heartbeats are too old. */
   async stop(): Promise<void> {
-    if (this.#timer) clearInterval(this.#timer);
+    if (!this.#timer) return;
+    clearInterval(this.#timer);
+    this.#timer = null;
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
   }
