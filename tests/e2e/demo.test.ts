@@ -27,7 +27,7 @@ test('the demo uploads, streams, prints receipts, usage and invoice, and exits 0
     assert.match(stdout, /pirate: Arr, matey! Cairo/);
     assert.equal(stdout.match(/receipt: req_/g)?.length, 3);
     assert.match(stdout, /total +3 requests/);
-    assert.match(stdout, /total +\$0\.\d{9} USD/);
+    assert.match(stdout, /total +\$0\.\d{9} usd/);
   } finally {
     await rm(home, { recursive: true, force: true });
   }
