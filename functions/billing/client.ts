@@ -48,7 +48,7 @@ export async function reserve(env: Env, request: GenerateRequest, base: BaseInfo
     tokens: bounds.prompt + bounds.completion,
   });
   if (outcome.ok) return;
-  const [left, needed] = [outcome.leftNano / NANO, amountNano / NANO];
+  const [left, needed] = [outcome.leftNano, amountNano].map((nano) => (nano / NANO).toFixed(9));
   const message = `You exceeded your current quota: the tenant's ${outcome.limit} has ${left} USD left and this request may cost up to ${needed} USD. Lower max_tokens, or have the ${outcome.limit} raised.`;
   throw new Failure({ kind: 'quota_exhausted', message });
 }

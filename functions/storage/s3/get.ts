@@ -2,22 +2,21 @@
 import { S3Error } from './errors.ts';
 
 export async function getObject(bucket: R2Bucket, key: string, request: Request): Promise<Response> {
-  const ranged = request.headers.has('range');
-  const object = await bucket
-    .get(key, { onlyIf: request.headers, ...(ranged ? { range: request.headers } : {}) })
-    .catch((error: unknown) => {
-      throw /range|10039/i.test(String(error)) ? new S3Error('InvalidRange', 'The requested range cannot be satisfied.') : error;
-    });
+  const range = parseRange(request.headers.get('range'));
+  const object = await bucket.get(key, { onlyIf: request.headers, ...(range ? { range } : {}) }).catch((error: unknown) => {
+    throw /range|10039/i.test(String(error)) ? unsatisfiable() : error;
+  });
   if (!object) throw noSuchKey(key);
   const headers = describe(object);
   if (!('body' in object)) return unmodified(request, headers);
-  const part = ranged && object.range ? bounds(object.range, object.size) : null;
-  if (!part) {
+  if (!range) {
     headers.set('content-length', String(object.size));
     return new Response(object.body, { headers });
   }
-  headers.set('content-length', String(part.length));
-  headers.set('content-range', `bytes ${part.offset}-${part.offset + part.length - 1}/${object.size}`);
+  const { from, to } = bounds(range, object.size);
+  if (from >= to) throw unsatisfiable();
+  headers.set('content-length', String(to - from));
+  headers.set('content-range', `bytes ${from}-${to - 1}/${object.size}`);
   return new Response(object.body, { status: 206, headers });
 }
 
@@ -45,8 +44,27 @@ function unmodified(request: Request, headers: Headers): Response {
   return new Response(null, { status: 304, headers });
 }
 
-/** R2 answers with either form, its other fields undefined. */
-function bounds(range: { offset?: number; length?: number; suffix?: number }, size: number): { offset: number; length: number } {
-  const offset = range.suffix === undefined ? (range.offset ?? 0) : Math.max(0, size - range.suffix);
-  return { offset, length: Math.min(range.length ?? size, size - offset) };
+type Range = { offset: number; length?: number } | { suffix: number };
+
+/**
+ * One range of bytes. Anything else in the header is ignored, as RFC 9110 has it. (R2's own parsing answers
+ * a range that it cannot satisfy with the whole object.)
+ */
+function parseRange(header: string | null): Range | null {
+  const [, first, last, suffix] = /^bytes=(?:(\d{1,15})-(\d{0,15})|-(\d{1,15}))$/.exec(header ?? '') ?? [];
+  if (suffix !== undefined) {
+    if (Number(suffix) === 0) throw unsatisfiable();
+    return { suffix: Number(suffix) };
+  }
+  if (first === undefined) return null;
+  const offset = Number(first);
+  if (last === undefined || last === '') return { offset };
+  return Number(last) < offset ? null : { offset, length: Number(last) - offset + 1 };
 }
+
+function bounds(range: Range, size: number): { from: number; to: number } {
+  if ('suffix' in range) return { from: Math.max(0, size - range.suffix), to: size };
+  return { from: range.offset, to: Math.min(size, range.offset + (range.length ?? size)) };
+}
+
+const unsatisfiable = () => new S3Error('InvalidRange', 'The requested range cannot be satisfied.');

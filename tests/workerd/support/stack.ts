@@ -40,16 +40,16 @@ export async function startStack(home?: string): Promise<Stack> {
   const folder = home ?? (await mkdtemp(join(tmpdir(), 'switchyard-edge-')));
   const adminKeyHash = createHash('sha256').update(ADMIN_KEY).digest('hex');
   const edge = await startEdge({ port: 0, home: folder, secret: SECRET, adminKeyHash, s3Secret: S3_SECRET });
-  const admin = caller(edge.url, ADMIN_KEY);
+  const admin = callerOf(edge.url, ADMIN_KEY);
   return {
     edge,
     home: folder,
     admin,
-    nobody: caller(edge.url, ''),
+    nobody: callerOf(edge.url, ''),
     async newTenant(options = {}) {
       const { status, body, text } = await admin.post('/v1/admin/tenants', { name: 'a tenant', ...options });
       if (status !== 201) throw new Error(text);
-      return { id: body.id as string, ...caller(edge.url, body.key) };
+      return { id: body.id as string, ...callerOf(edge.url, body.key) };
     },
     async stop() {
       await edge.stop();
@@ -58,7 +58,7 @@ export async function startStack(home?: string): Promise<Stack> {
   };
 }
 
-function caller(url: string, key: string): Caller {
+export function callerOf(url: string, key: string): Caller {
   const send = async (method: string, path: string, init: RequestInit = {}): Promise<Answer> => {
     const headers = new Headers(init.headers);
     if (key !== '') headers.set('authorization', `Bearer ${key}`);
