@@ -5,7 +5,7 @@ import type { Precision, WeightSource } from './precision.ts';
 import type { ModelConfig } from './source/config.ts';
 
 /** One linear with whatever an adapter adds to it. */
-export type ApplyLinear = (g: Graph, x: Value, spec: LinearSpec, normalised: boolean) => Value;
+export type ApplyLinear = (g: Graph, x: Value, spec: LinearSpec) => Value;
 
 /** Graph inputs that every decoder has; b sequences of s tokens, n positions whose logits are wanted. */
 export interface DecoderInputs {

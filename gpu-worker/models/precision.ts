@@ -15,6 +15,6 @@ export interface Precision {
   readonly revision: string;
   /** Whether families fold rotations and norm gains into the weights (models/rotation.ts). */
   readonly rotated: boolean;
-  /** y = x · W. `normalised`: x comes straight from an RMS norm, so that its rows have unit mean square. */
-  linear(g: Graph, x: Value, spec: LinearSpec, weights: WeightSource, normalised: boolean): Value;
+  /** y = x · W */
+  linear(g: Graph, x: Value, spec: LinearSpec, weights: WeightSource): Value;
 }

@@ -77,8 +77,8 @@ function buildGraph(
     select: g.input(NAMES.select, 'i64', ['selected']),
     cache: (layer: number) => ({ key: g.input(cacheInput(layer).key, 'f32', kv), value: g.input(cacheInput(layer).value, 'f32', kv) }),
   };
-  const apply: ApplyLinear = (_, x, spec, normalised) => {
-    let y = precision.linear(g, x, spec, weights, normalised);
+  const apply: ApplyLinear = (_, x, spec) => {
+    let y = precision.linear(g, x, spec, weights);
     if (spec.bias)
       y = ops.add(
         g,
