@@ -47,7 +47,7 @@ export class TestStack {
   #process: ChildProcess | null = null;
   output = '';
 
-  private constructor(home: string, port: number, workerPort: number) {
+  private constructor(home: string, port: number, workerPort: number, env: NodeJS.ProcessEnv) {
     this.home = home;
     this.url = `http://127.0.0.1:${port}`;
     this.#env = {
@@ -57,16 +57,17 @@ export class TestStack {
       SWITCHYARD_PRECISION: 'fp32',
       PORT: String(port),
       WORKER_PORT: String(workerPort),
+      ...env,
     };
   }
 
-  static async start(): Promise<TestStack> {
+  static async start(env: NodeJS.ProcessEnv = {}): Promise<TestStack> {
     const home = await mkdtemp(join(tmpdir(), 'switchyard-e2e-'));
     const shared = join(HOME, 'cache', 'bases');
     await mkdir(shared, { recursive: true });
     await mkdir(join(home, 'cache'));
     await symlink(shared, join(home, 'cache', 'bases'));
-    const stack = new TestStack(home, await freePort(), await freePort());
+    const stack = new TestStack(home, await freePort(), await freePort(), env);
     await stack.launch();
     return stack;
   }
