@@ -65,13 +65,15 @@ async function main(): Promise<void> {
   });
   const flush = () => void outbox.flush().catch(fatal);
 
-  const checkpoint = await openCheckpoint(settings.SWITCHYARD_BASE);
-  const engine = await openEngine({
-    basePath: settings.SWITCHYARD_BASE,
-    precision: settings.SWITCHYARD_PRECISION,
-    home,
-    journalPath: outbox.journalPath,
-  });
+  const [checkpoint, engine] = await Promise.all([
+    openCheckpoint(settings.SWITCHYARD_BASE),
+    openEngine({
+      basePath: settings.SWITCHYARD_BASE,
+      precision: settings.SWITCHYARD_PRECISION,
+      home,
+      journalPath: outbox.journalPath,
+    }),
+  ]);
   const modules = baseModules(checkpoint);
   const objects = openObjectStore(settings.SWITCHYARD_EDGE_URL, settings.SWITCHYARD_S3_SECRET);
   const adapters = new AdapterTier({
