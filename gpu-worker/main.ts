@@ -82,6 +82,12 @@ async function main(): Promise<void> {
     objects,
     budget: settings.SWITCHYARD_ADAPTER_MEMORY_MB,
   });
+  const { slots, baseBytes, kvBytes, adapterSlotBytes } = await engine.stats();
+  const adapterMemory = settings.SWITCHYARD_ADAPTER_MEMORY_MB;
+  log.info(
+    { base: engine.base.id, precision: engine.base.precision, slots, baseBytes, kvBytes, adapterSlotBytes, adapterMemory },
+    'memory',
+  );
   const sealer = new Sealer(modules);
   const measures = createMeasures(engine);
   const text = openTextSide(checkpoint.tokenizer);
