@@ -1,0 +1,23 @@
+/** What is held for a request before anybody has counted its tokens. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { boundsOf } from '../../../functions/billing/bounds.ts';
+import { BASE } from '../../workerd/support/peer.ts';
+
+const completion = (prompts: (string | number[])[], more: object = {}) =>
+  boundsOf({ input: { kind: 'completion', prompts }, n: 1, max_tokens: 16, adapters: [], ...more }, BASE);
+
+test('prompts count bytes of text or ids; every choice of every prompt may be full', () => {
+  assert.deepEqual(completion(['añ', [1, 2, 3, 4]], { n: 3 }), { prompt: 3 + 4, completion: 16 * 3 * 2, adapters: 0 });
+});
+
+test('nothing is longer than the context', () => {
+  assert.deepEqual(completion(['x'.repeat(10_000)], { max_tokens: null }), { prompt: 512, completion: 512, adapters: 0 });
+  assert.equal(completion(['x'], { max_tokens: 1e9 }).completion, 512);
+});
+
+test("a chat leaves room for the template's own tokens", () => {
+  const input = { kind: 'chat' as const, messages: [{ role: 'user' as const, content: 'hi' }] };
+  const { prompt } = boundsOf({ input, n: 1, max_tokens: 1, adapters: [{ digest: BASE.revision, weight: 1 }] }, BASE);
+  assert.ok(prompt > 40 && prompt <= 512);
+});
