@@ -16,8 +16,9 @@ const CACHE_MS = 5_000;
 const CACHE_ENTRIES = 10_000;
 const cache = new Map<string, { principal: Principal; until: number }>();
 
-export async function hashKey(key: string): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(key));
+/** SHA-256, hex. */
+export async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
   return Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, '0')).join('');
 }
 
@@ -25,7 +26,7 @@ export async function hashKey(key: string): Promise<string> {
 export async function mintKey(): Promise<{ id: string; key: string; hash: string }> {
   const id = randomId(12);
   const key = `sy_tenant_${id}_${randomId(40)}`;
-  return { id, key, hash: await hashKey(key) };
+  return { id, key, hash: await sha256(key) };
 }
 
 export function equalHex(a: string, b: string): boolean {
@@ -39,7 +40,7 @@ export async function authenticate(env: Env, authorization: string | undefined, 
   if (!key) throw new Failure({ kind: 'unauthenticated', message: 'No API key given: expected the header "Authorization: Bearer sy_…".' });
   const wrong = new Failure({ kind: 'unauthenticated', message: 'Incorrect API key: it is malformed, unknown or revoked.' });
   if (!ApiKey.safeParse(key).success) throw wrong;
-  const hash = await hashKey(key);
+  const hash = await sha256(key);
   const known = cache.get(hash);
   if (known && known.until > now) return known.principal;
   const principal = await lookUp(env, key, hash);

@@ -10,6 +10,7 @@ import type { GroupBy, Invoice, UsageList } from '../../shared/contract/billing.
 import type { UsageRecord } from '../../shared/contract/worker.ts';
 import type { Env } from '../env.ts';
 import { Export, type ExportBatch } from './ledger-export.ts';
+import { type Claim, IDEMPOTENCY_SCHEMA, Idempotency, type StoredAnswer } from './ledger-idempotency.ts';
 import { invoice, usage } from './ledger-reports.ts';
 import { LEDGER_SCHEMA } from './ledger-schema.ts';
 
@@ -32,11 +33,13 @@ export type Reservation = { ok: true } | { ok: false; limit: 'credit' | 'budget'
 export class Ledger extends DurableObject<Env> {
   readonly #sql: SqlStorage;
   readonly #export: Export;
+  readonly #idempotency: Idempotency;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#sql = ctx.storage.sql;
-    this.#sql.exec(LEDGER_SCHEMA);
+    this.#sql.exec(LEDGER_SCHEMA + IDEMPOTENCY_SCHEMA);
+    this.#idempotency = new Idempotency(this.#sql);
     this.#export = new Export(this.#sql, env.USAGE_QUEUE);
   }
 
@@ -102,6 +105,22 @@ export class Ledger extends DurableObject<Env> {
     return { settled: settled!.n, reserved: reserved!.n };
   }
 
+  /** Takes an idempotency key for a request, or says what became of the one that has it. */
+  async claim(key: string, fingerprint: string, requestId: string): Promise<Claim> {
+    const now = Date.now();
+    const claim = this.ctx.storage.transactionSync(() => this.#idempotency.claim(key, fingerprint, requestId, now));
+    if (claim.state === 'new') await this.#wakeBy(now + this.#idempotency.runMs);
+    return claim;
+  }
+
+  finish(key: string, answer: StoredAnswer): void {
+    this.#idempotency.finish(key, answer, Date.now());
+  }
+
+  forget(key: string, requestId: string): void {
+    this.#idempotency.forget(key, requestId);
+  }
+
   exportBatch(id: string): ExportBatch | null {
     return this.#export.read(id);
   }
@@ -116,7 +135,9 @@ export class Ledger extends DurableObject<Env> {
     const [account] = this.#sql.exec<{ tenant: string }>('SELECT tenant FROM account').toArray();
     const nextExport = account ? await this.#export.send(account.tenant, now, (work) => this.ctx.storage.transactionSync(work)) : null;
     const [hold] = this.#sql.exec<{ at: number | null }>('SELECT min(expires_at) at FROM holds');
-    const next = Math.min(nextExport ?? Infinity, hold?.at ?? Infinity);
+    const answers = this.#idempotency.expire(now);
+    if (answers.objects.length > 0) await this.env.BUCKET.delete(answers.objects);
+    const next = Math.min(nextExport ?? Infinity, hold?.at ?? Infinity, answers.next ?? Infinity);
     if (next !== Infinity) await this.ctx.storage.setAlarm(next);
   }
 

@@ -8,6 +8,7 @@ import { readJson } from '../middleware/body.ts';
 import { resolve } from '../registry/resolve.ts';
 import { chatWork, completionWork, type Work } from '../upstream/admission.ts';
 import { generate } from '../upstream/generate.ts';
+import { idempotencyKey, once } from '../upstream/idempotent.ts';
 import { liveWorkers, noWorker } from '../upstream/snapshot.ts';
 import { describe } from './describe.ts';
 
@@ -40,6 +41,14 @@ inference.post('/v1/completions', anyKey(), async (c) => {
 });
 
 async function run(c: Context<AppEnv>, work: Work, mixture: ChatRequest['adapters']): Promise<Response> {
+  const { tenant } = tenantOf(c);
+  const key = idempotencyKey(c);
+  if (key === null) return admit(c, work, mixture, c.req.raw.signal);
+  return once(c, tenant.id, key, [work, mixture ?? null], () => admit(c, work, mixture, null));
+}
+
+/** `leaves` is aborted when the client goes away; null: the request runs to its end all the same. */
+async function admit(c: Context<AppEnv>, work: Work, mixture: ChatRequest['adapters'], leaves: AbortSignal | null): Promise<Response> {
   const { tenant, keyId } = tenantOf(c);
   const workers = await liveWorkers(c.env);
   if (workers.length === 0) throw noWorker(JSON.stringify(work.model));
@@ -53,5 +62,5 @@ async function run(c: Context<AppEnv>, work: Work, mixture: ChatRequest['adapter
     adapters,
     ...work,
   };
-  return generate(c, request, base, { workers, metered: tenant.metered });
+  return generate(c, request, base, { workers, metered: tenant.metered, leaves });
 }

@@ -15,6 +15,8 @@ import { liveWorkers, noWorker } from './snapshot.ts';
 interface Placement {
   workers: LiveWorker[];
   metered: boolean;
+  /** Aborted when the client goes away; null for a request that outlives its client. */
+  leaves: AbortSignal | null;
 }
 
 export function generate(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
@@ -29,7 +31,7 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
   let answer: Response;
   try {
     if (placement.metered) await hold;
-    [answer] = await Promise.all([firstAnswer(c, request, placement.workers), hold]);
+    [answer] = await Promise.all([firstAnswer(c, request, placement), hold]);
   } catch (error) {
     await giveBack(c, request, hold);
     throw error;
@@ -48,7 +50,7 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
 }
 
 /** Tries the workers in placement order until one answers at all. Same request id: it is one request. */
-async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, known: LiveWorker[]): Promise<Response> {
+async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, { workers: known, leaves }: Placement): Promise<Response> {
   const tried = new Set<string>();
   let workers = known;
   for (;;) {
@@ -56,9 +58,9 @@ async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, known: 
     if (!next) throw noWorker(JSON.stringify(request.model));
     tried.add(next.worker);
     try {
-      return await callWorker(c.env, next, { method: 'POST', path: '/generate', body: request, signal: c.req.raw.signal });
+      return await callWorker(c.env, next, { method: 'POST', path: '/generate', body: request, ...(leaves ? { signal: leaves } : {}) });
     } catch (error) {
-      if (c.req.raw.signal.aborted) throw new Failure({ kind: 'upstream', message: 'The client went away.' });
+      if (leaves?.aborted) throw new Failure({ kind: 'upstream', message: 'The client went away.' });
       console.warn(JSON.stringify({ level: 'warn', request_id: request.request_id, worker: next.worker, error: String(error) }));
       workers = await liveWorkers(c.env, { fresh: true });
     }
