@@ -10,7 +10,8 @@ import { adapterFiles, BASE, TestStack as Stack, type TestStack, type TestTenant
 let stack: TestStack;
 let tenant: TestTenant;
 before(async () => {
-  stack = await Stack.start();
+  // Reference values are fp32's.
+  stack = await Stack.start({ SWITCHYARD_PRECISION: 'fp32' });
   tenant = await stack.tenant();
 });
 after(() => stack[Symbol.asyncDispose]());

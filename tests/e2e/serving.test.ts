@@ -13,7 +13,7 @@ const ADAPTER_MEMORY_MB = 5;
 let stack: TestStack;
 let tenant: TestTenant;
 before(async () => {
-  stack = await Stack.start({ SWITCHYARD_PRECISION: 'auto', SWITCHYARD_ADAPTER_MEMORY_MB: String(ADAPTER_MEMORY_MB) });
+  stack = await Stack.start({ SWITCHYARD_ADAPTER_MEMORY_MB: String(ADAPTER_MEMORY_MB) });
   tenant = await stack.tenant();
 });
 after(() => stack[Symbol.asyncDispose]());

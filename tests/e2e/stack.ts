@@ -1,6 +1,6 @@
 /**
- * The real stack for tests, as `npm start` runs it: own home, own ports, fp32 so that answers compare
- * with the goldens. Only the base's weight cache is shared with other runs.
+ * The real stack for tests, as `npm start` runs it: own home, own ports. Only the base's weight cache is
+ * shared with other runs.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -54,7 +54,6 @@ export class TestStack {
       ...process.env,
       SWITCHYARD_HOME: home,
       SWITCHYARD_BASE: process.env['SWITCHYARD_TEST_BASE'] ?? join(HOME, 'models', `${BASE}.Q4_1.gguf`),
-      SWITCHYARD_PRECISION: 'fp32',
       PORT: String(port),
       WORKER_PORT: String(workerPort),
       ...env,
