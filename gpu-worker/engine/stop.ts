@@ -11,10 +11,10 @@ export class StopMatcher {
   push(text: string): { text: string; hit: boolean } {
     if (this.#stops.length === 0) return { text, hit: false };
     const all = this.#held + text;
-    const at = Math.min(...this.#stops.map((stop) => all.indexOf(stop)).map((i) => (i < 0 ? Number.POSITIVE_INFINITY : i)));
-    if (at !== Number.POSITIVE_INFINITY) {
+    const match = firstComplete(all, this.#stops);
+    if (match) {
       this.#held = '';
-      return { text: all.slice(0, at), hit: true };
+      return { text: all.slice(0, match.start), hit: true };
     }
     const keep = Math.max(...this.#stops.map((stop) => overlap(all, stop)));
     this.#held = all.slice(all.length - keep);
@@ -27,6 +27,17 @@ export class StopMatcher {
     this.#held = '';
     return held;
   }
+}
+
+/** The stop string that is complete first (of those complete at one place, the longest): the same however the text was cut. */
+function firstComplete(text: string, stops: readonly string[]): { start: number; end: number } | null {
+  let first: { start: number; end: number } | null = null;
+  for (const stop of stops) {
+    const start = text.indexOf(stop);
+    const end = start + stop.length;
+    if (start >= 0 && (!first || end < first.end || (end === first.end && start < first.start))) first = { start, end };
+  }
+  return first;
 }
 
 /** Length of the longest end of `text` that begins `stop`. */
