@@ -29,8 +29,8 @@ export function randomAdapter(seed: number): { name: string; bytes: Uint8Array }
       ['v_proj', KV],
     ] as const) {
       const path = `base_model.model.model.layers.${layer}.self_attn.${module}`;
-      add(`${path}.lora_A.weight`, [RANK, HIDDEN], 0.1);
-      add(`${path}.lora_B.weight`, [out, RANK], 0.1);
+      add(`${path}.lora_A.weight`, [RANK, HIDDEN], 0.2);
+      add(`${path}.lora_B.weight`, [out, RANK], 0.2);
     }
   }
   const config = { peft_type: 'LORA', task_type: 'CAUSAL_LM', r: RANK, lora_alpha: 2 * RANK, target_modules: ['q_proj', 'v_proj'] };
