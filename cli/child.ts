@@ -4,13 +4,15 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, renameSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, renameSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 
 const ReadyLine = z.object({ ready: z.literal(true), url: z.string() });
+
+const LogLine = z.object({ msg: z.string(), err: z.object({ message: z.string() }).optional() });
 
 /** Writing the weight cache of a base on a slow disk is the longest wait. */
 const READY_TIMEOUT_MS = 240_000;
@@ -67,6 +69,7 @@ export class Child {
   async #launch(): Promise<void> {
     const { name, script, env, logFile } = this.#spec;
     const log = openLog(logFile);
+    const begin = fstatSync(log).size;
     const child = spawn(process.execPath, [script], { env, detached: true, stdio: ['ignore', 'pipe', log, 'ipc'] });
     closeSync(log);
     this.#process = child;
@@ -83,8 +86,8 @@ export class Child {
       this.running = await ready;
     } catch (cause) {
       if (child.pid) killGroup(child.pid);
-      const log = (await readFile(logFile, 'utf8')).trimEnd().split('\n').slice(-15).join('\n');
-      throw new Error(`${name} did not start: ${(cause as Error).message}. The end of ${logFile}:\n${log}`, { cause });
+      const said = (await readFile(logFile)).subarray(begin).toString('utf8').trimEnd().split('\n').slice(-15).map(readable).join('\n  ');
+      throw new Error(`${name} did not start: ${(cause as Error).message}. In ${logFile} it said:\n  ${said}`, { cause });
     }
     this.#onChange();
   }
@@ -125,6 +128,12 @@ export class Child {
     }
     killGroup(child.pid);
   }
+}
+
+/** The message of a structured log line. */
+function readable(line: string): string {
+  const parsed = LogLine.safeParse(parseLine(line));
+  return parsed.success ? (parsed.data.err?.message ?? parsed.data.msg) : line;
 }
 
 function parseLine(line: string): unknown {

@@ -33,11 +33,11 @@ const FLUSH_EVERY_MS = 1000;
 const log = pino({ base: { part: 'gpu-worker' } }, pino.destination({ dest: 2, sync: true }));
 
 /** Usage that this worker counted is its own, whatever port it has: its name lasts as long as its folder. */
-async function workerName(folder: string): Promise<string> {
+async function workerName(folder: string, role: string): Promise<string> {
   const path = join(folder, 'id');
   const known = await readFile(path, 'utf8').catch(() => null);
   if (known) return known;
-  const name = `wrk_${randomId(12)}`;
+  const name = `${role}-${randomId(12)}`;
   await writeFile(path, name);
   return name;
 }
@@ -47,7 +47,7 @@ async function main(): Promise<void> {
   const home = settings.SWITCHYARD_HOME;
   const folder = join(home, 'worker', settings.SWITCHYARD_WORKER);
   await mkdir(folder, { recursive: true });
-  const worker = await workerName(folder);
+  const worker = await workerName(folder, settings.SWITCHYARD_WORKER);
   const edge = createEdgeClient(settings.SWITCHYARD_EDGE_URL, settings.SWITCHYARD_SECRET);
   /** Until everything is open there is nothing to drain. */
   let stop = async (): Promise<void> => process.exit(1);

@@ -15,10 +15,10 @@ export class Fleet extends DurableObject<Env> {
     this.#workers.set(worker, { worker, url, bases, slots, active, queued, seenAt: Date.now() });
   }
 
-  /** Live workers, in the order in which they registered. */
+  /** Live workers by name: a stack numbers its workers in the order of its bases, and /v1/models lists them so. */
   snapshot(): LiveWorker[] {
     const oldest = Date.now() - LIVE_MS;
     for (const [id, w] of this.#workers) if (w.seenAt < oldest) this.#workers.delete(id);
-    return [...this.#workers.values()];
+    return [...this.#workers.values()].sort((a, b) => a.worker.localeCompare(b.worker, 'en', { numeric: true }));
   }
 }
