@@ -10,7 +10,7 @@ import { newAdapterId } from '../../shared/ids.ts';
 import type { Env } from '../env.ts';
 import { database, isUniqueViolation } from '../storage/database.ts';
 import { adapters, adapterVersions } from '../storage/schema.ts';
-import { modelNotFound } from './resolve.ts';
+import { forgetName, modelNotFound } from './names.ts';
 
 type AdapterRow = typeof adapters.$inferSelect;
 type VersionRow = typeof adapterVersions.$inferSelect;
@@ -83,7 +83,7 @@ export async function createAdapter(env: Env, tenant: string, name: string, uplo
 }
 
 /** The next version of an adapter; one statement, so that two uploads at once get two numbers. Throws Failure 'not_found' if it was deleted meanwhile. */
-export async function addVersion(env: Env, current: Adapter, upload: string, sealed: SealResult): Promise<Adapter> {
+export async function addVersion(env: Env, tenant: string, current: Adapter, upload: string, sealed: SealResult): Promise<Adapter> {
   const createdAt = Date.now();
   const columns = versionColumns(upload, sealed);
   const row = await database(env).get<{ version: number } | undefined>(sql`
@@ -93,6 +93,7 @@ export async function addVersion(env: Env, current: Adapter, upload: string, sea
     from adapter_versions where adapter_id = ${current.id} group by adapter_id
     returning version`);
   if (!row) throw modelNotFound(current.name, 'name');
+  forgetName(tenant, current.name);
   const { id, name, base } = current;
   return full({ id, name, base }, { version: row.version, ...columns, createdAt });
 }
@@ -109,6 +110,7 @@ export async function deleteAdapter(env: Env, tenant: string, name: string): Pro
       .where(mine),
     db.delete(adapters).where(mine).returning({ id: adapters.id }),
   ]);
+  forgetName(tenant, name);
   const id = deleted[0]?.id;
   if (id === undefined) throw modelNotFound(name, 'name');
   return { id, uploads: uploads.map((u) => u.upload) };

@@ -2,74 +2,66 @@
  * Names → digests, once, at admission. A name is a base's id, or an adapter of the calling tenant as
  * `name` (its newest version) or `name@version`; another tenant's adapter does not exist.
  */
-import { and, eq, sql } from 'drizzle-orm';
 import type { AdapterRef, BaseInfo } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Env } from '../env.ts';
-import { type Database, database } from '../storage/database.ts';
-import { adapters, adapterVersions } from '../storage/schema.ts';
 import type { LiveWorker } from '../upstream/placement.ts';
 import { noWorker, servedBases } from '../upstream/snapshot.ts';
+import { type Found, find, guess } from './names.ts';
 
 export interface Resolved {
   base: BaseInfo;
   adapters: AdapterRef[];
 }
 
-interface Asked {
+export interface Asked {
   model: string;
   adapters?: { model: string; weight: number }[] | null | undefined;
 }
 
-export function modelNotFound(model: string, param = 'model'): Failure {
-  const message = `The model ${JSON.stringify(model)} does not exist or you do not have access to it.`;
-  return new Failure({ kind: 'not_found', message, param, code: 'model_not_found' });
-}
-
+/** What the request means now, from D1. */
 export async function resolve(env: Env, tenant: string, asked: Asked, workers: readonly LiveWorker[]): Promise<Resolved> {
-  const bases = servedBases(workers);
-  const base = bases.find((b) => b.id === asked.model);
-  if (asked.adapters) {
-    const mixture = await Promise.all(asked.adapters.map((a, i) => find(database(env), tenant, a.model, `adapters.${i}.model`)));
-    if (!base) throw mixtureNeedsBase(asked.model, mixture[0]!.base);
-    for (const [i, m] of mixture.entries()) {
-      if (m.base !== base.id) throw otherBase(asked.adapters[i]!.model, m.base, base.id, `adapters.${i}.model`);
-      served(m, asked.adapters[i]!.model, workers);
-    }
-    return { base, adapters: mixture.map((m, i) => ({ digest: m.digest, weight: asked.adapters![i]!.weight })) };
-  }
-  if (base) return { base, adapters: [] };
-  const found = await find(database(env), tenant, asked.model, 'model');
-  return { base: served(found, asked.model, workers), adapters: [{ digest: found.digest, weight: 1 }] };
+  const found = await Promise.all(namesIn(asked, workers).map(({ model, param }) => find(env, tenant, model, param)));
+  return assemble(asked, found, workers);
 }
 
-interface Found {
-  base: string;
-  digest: string;
-  baseRevision: string;
+/** What it meant when its names were last looked up here; null without such a memory. */
+export function guessed(tenant: string, asked: Asked, workers: readonly LiveWorker[]): Resolved | null {
+  const found: Found[] = [];
+  for (const { model } of namesIn(asked, workers)) {
+    const known = guess(tenant, model);
+    if (!known) return null;
+    found.push(known);
+  }
+  return assemble(asked, found, workers);
 }
 
-async function find(db: Database, tenant: string, model: string, param: string): Promise<Found> {
-  const [name, wanted, ...rest] = model.split('@') as [string, ...string[]];
-  if (wanted !== undefined && (rest.length > 0 || !/^[1-9]\d{0,8}$/.test(wanted))) {
-    const message = `${param}: expected name or name@version with a whole number, got ${JSON.stringify(model)}; aliases are not supported.`;
-    throw new Failure({ kind: 'unsupported', message, param });
+export const isSame = (a: Resolved, b: Resolved): boolean =>
+  a.base.revision === b.base.revision && JSON.stringify(a.adapters) === JSON.stringify(b.adapters);
+
+/** The adapters that the request names, and the field that names each. */
+function namesIn(asked: Asked, workers: readonly LiveWorker[]): { model: string; param: string }[] {
+  if (asked.adapters) return asked.adapters.map(({ model }, i) => ({ model, param: `adapters.${i}.model` }));
+  return baseOf(asked, workers) ? [] : [{ model: asked.model, param: 'model' }];
+}
+
+const baseOf = (asked: Asked, workers: readonly LiveWorker[]) => servedBases(workers).find((b) => b.id === asked.model);
+
+function assemble(asked: Asked, found: Found[], workers: readonly LiveWorker[]): Resolved {
+  const base = baseOf(asked, workers);
+  const [first] = found;
+  if (!asked.adapters) {
+    if (base) return { base, adapters: [] };
+    return { base: served(first!, asked.model, workers), adapters: [{ digest: first!.digest, weight: 1 }] };
   }
-  const newest = sql`(select max(version) from adapter_versions where adapter_id = ${adapters.id})`;
-  const row = await db
-    .select({ base: adapters.base, digest: adapterVersions.digest, baseRevision: adapterVersions.baseRevision })
-    .from(adapters)
-    .innerJoin(adapterVersions, eq(adapterVersions.adapterId, adapters.id))
-    .where(
-      and(
-        eq(adapters.tenantId, tenant),
-        eq(adapters.name, name),
-        eq(adapterVersions.version, wanted === undefined ? newest : Number(wanted)),
-      ),
-    )
-    .get();
-  if (!row) throw modelNotFound(model, param);
-  return row;
+  if (!base) throw mixtureNeedsBase(asked.model, first!.base);
+  const adapters = asked.adapters.map(({ model, weight }, i) => {
+    const one = found[i]!;
+    if (one.base !== base.id) throw otherBase(model, one.base, base.id, `adapters.${i}.model`);
+    served(one, model, workers);
+    return { digest: one.digest, weight };
+  });
+  return { base, adapters };
 }
 
 /** The base that the adapter was sealed for, as a live worker serves it. */

@@ -5,7 +5,7 @@ import type { Env } from '../env.ts';
 import { callWorker } from '../upstream/call.ts';
 import { order } from '../upstream/placement.ts';
 import { liveWorkers, noWorker, servedBases } from '../upstream/snapshot.ts';
-import { modelNotFound } from './resolve.ts';
+import { modelNotFound } from './names.ts';
 
 /** The base's id: the one asked for, or the only one served. */
 export async function chooseBase(env: Env, asked: string | undefined): Promise<string> {

@@ -78,7 +78,7 @@ adapters.post('/v1/adapters/:name/versions', async (c) => {
   const current = await getAdapter(c.env, tenant, c.req.param('name'));
   return receive(c, tenant, async (staged) => {
     check(VersionFields, staged.fields);
-    return { base: current.base, store: (sealed) => addVersion(c.env, current, staged.upload, sealed) };
+    return { base: current.base, store: (sealed) => addVersion(c.env, tenant, current, staged.upload, sealed) };
   });
 });
 

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { AppEnv } from '../env.ts';
 import { anyKey } from '../middleware/authenticate.ts';
 import { listAdapters } from '../registry/adapters.ts';
-import { modelNotFound } from '../registry/resolve.ts';
+import { modelNotFound } from '../registry/names.ts';
 import { liveWorkers, servedBases } from '../upstream/snapshot.ts';
 import { describe, listOf } from './describe.ts';
 

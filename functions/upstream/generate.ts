@@ -17,6 +17,8 @@ interface Placement {
   metered: boolean;
   /** Aborted when the client goes away; null for a request that outlives its client. */
   leaves: AbortSignal | null;
+  /** Rejects when the request turns out to be none; nothing of the answer leaves before it resolves. */
+  confirmed: Promise<void>;
 }
 
 export function generate(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
@@ -28,11 +30,14 @@ export function generate(c: Context<AppEnv>, request: GenerateRequest, base: Bas
 
 async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
   const hold = reserve(c.env, request, base);
+  const abandon = new AbortController();
+  const signal = placement.leaves ? AbortSignal.any([placement.leaves, abandon.signal]) : abandon.signal;
   let answer: Response;
   try {
-    if (placement.metered) await hold;
-    [answer] = await Promise.all([firstAnswer(c, request, placement), hold]);
+    if (placement.metered) await Promise.all([hold, placement.confirmed]);
+    [answer] = await Promise.all([firstAnswer(c, request, placement.workers, signal), hold, placement.confirmed]);
   } catch (error) {
+    abandon.abort();
     await giveBack(c, request, hold);
     throw error;
   }
@@ -50,7 +55,7 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
 }
 
 /** Tries the workers in placement order until one answers at all. Same request id: it is one request. */
-async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, { workers: known, leaves }: Placement): Promise<Response> {
+async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, known: LiveWorker[], signal: AbortSignal): Promise<Response> {
   const tried = new Set<string>();
   let workers = known;
   for (;;) {
@@ -58,9 +63,9 @@ async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, { worke
     if (!next) throw noWorker(JSON.stringify(request.model));
     tried.add(next.worker);
     try {
-      return await callWorker(c.env, next, { method: 'POST', path: '/generate', body: request, ...(leaves ? { signal: leaves } : {}) });
+      return await callWorker(c.env, next, { method: 'POST', path: '/generate', body: request, signal });
     } catch (error) {
-      if (leaves?.aborted) throw new Failure({ kind: 'upstream', message: 'The client went away.' });
+      if (signal.aborted) throw new Failure({ kind: 'upstream', message: 'The request was given up before a worker answered.' });
       console.warn(JSON.stringify({ level: 'warn', request_id: request.request_id, worker: next.worker, error: String(error) }));
       workers = await liveWorkers(c.env, { fresh: true });
     }

@@ -1,14 +1,17 @@
 /**
- * This isolate's view of the fleet, at most a second old. It is refreshed at once when it is empty or
- * when a worker in it turned out to be gone.
+ * This isolate's view of the fleet, at most a second old, or three to start a request from. It is refreshed at
+ * once when it is empty or when a worker in it turned out to be gone.
  */
+import type { Context } from 'hono';
 
 import type { BaseInfo } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
-import type { Env } from '../env.ts';
-import type { LiveWorker } from './placement.ts';
+import type { AppEnv, Env } from '../env.ts';
+import { LIVE_MS, type LiveWorker } from './placement.ts';
 
 const FRESH_MS = 1_000;
+/** Older than fresh, a view may still place a request while it is being refreshed. */
+const USABLE_MS = LIVE_MS / 2;
 let held: { workers: LiveWorker[]; at: number } | null = null;
 
 export const fleet = (env: Env) => env.FLEET.get(env.FLEET.idFromName('fleet'));
@@ -18,6 +21,14 @@ export async function liveWorkers(env: Env, options: { fresh?: boolean } = {}): 
   const workers = await fleet(env).snapshot();
   held = { workers, at: Date.now() };
   return workers;
+}
+
+/** A view to start from at once; null when there is none of use. Refreshes it in the background when it is no longer fresh. */
+export function recentWorkers(c: Context<AppEnv>): LiveWorker[] | null {
+  const age = held ? Date.now() - held.at : Number.POSITIVE_INFINITY;
+  if (!held || held.workers.length === 0 || age > USABLE_MS) return null;
+  if (age > FRESH_MS) c.executionCtx.waitUntil(liveWorkers(c.env, { fresh: true }));
+  return held.workers;
 }
 
 /** The bases that live workers serve, each once, in the order of the first worker that names them. */
