@@ -175,7 +175,8 @@ export class EngineCore {
       first: slot,
       ids: [ids],
       past: [start],
-      select: scored ? ids.map((_, i) => i) : completes ? [ids.length - 1] : [],
+      // Never none, though only the last chunk's is used: reductions over no rows are not defined.
+      select: scored ? ids.map((_, i) => i) : [ids.length - 1],
       adapted: usesAdapters(sequence),
     });
     sequence.cached += ids.length;
