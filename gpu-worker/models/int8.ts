@@ -12,6 +12,8 @@ import type { Precision, WeightSource } from './precision.ts';
 
 const ZERO_POINT = 128;
 const LEVELS = 127;
+/** Keeps the last levels of a column from chasing errors that they are too few to undo. */
+const EPSILON = 1e-2;
 
 /** x = values / LEVELS · largest, row by row. */
 interface QuantizedRows {
@@ -34,7 +36,7 @@ export function int8(): Precision {
 
   return {
     name: 'int8',
-    revision: '1',
+    revision: '2',
     rotated: true,
     linear(g, x, spec, weights) {
       const { values, largest } = rows(g, x);
@@ -61,7 +63,7 @@ function quantizeRows(g: Graph, x: Value): QuantizedRows {
 function quantizedWeight(g: Graph, spec: LinearSpec, weights: WeightSource): { weight: Value; columnScale: Value } {
   let made: ReturnType<typeof quantizeColumns> | null = null;
   const make = () => {
-    made ??= quantizeColumns(servedWeight(weights.tensor(`${spec.path}.weight`), spec), spec.in, spec.out);
+    made ??= quantizeColumns(servedWeight(weights.tensor(`${spec.path}.weight`), spec), spec.in, spec.out, loudDirections(spec));
     return made;
   };
   const weight = g.weight(spec.path, 'i8', [spec.in, spec.out], () => make().q);
@@ -73,12 +75,80 @@ function quantizedWeight(g: Graph, spec: LinearSpec, weights: WeightSource): { w
   return { weight, columnScale };
 }
 
-/** [k, n] → symmetric 8-bit levels and one scale for each column. */
-export function quantizeColumns(w: Float32Array, k: number, n: number): { q: Int8Array; scales: Float32Array } {
+/** Where the loud channels of a linear's input point to in the served basis: unit vectors, [d][in]. */
+function loudDirections({ in: width, input }: LinearSpec): Float32Array[] {
+  return (input.loud?.() ?? []).map((channel) => {
+    const direction = new Float32Array(width);
+    direction[channel] = 1;
+    input.rotation?.apply(direction);
+    return direction;
+  });
+}
+
+/**
+ * [k, n] → symmetric 8-bit levels and one scale for each column.
+ *
+ * Along `directions` (rows of U [d, k]) inputs are large, so errors E there would be heard most: each level is chosen
+ * after taking back, by least squares over the levels still to come, what the levels before it did to U·E:
+ *
+ *   q_i = round((w_i − u_iᵀ M_i⁻¹ p) / s),   p = Σ_{j<i} u_j E_j,   M_i = ε + Σ_{j≥i} u_j u_jᵀ
+ */
+export function quantizeColumns(
+  w: Float32Array,
+  k: number,
+  n: number,
+  directions: readonly Float32Array[] = [],
+): { q: Int8Array; scales: Float32Array } {
+  const scales = columnScales(w, k, n);
+  const q = new Int8Array(k * n);
+  const gains = feedbackGains(directions, k);
+  /** p of every column: [d][n]. */
+  const error = directions.map(() => new Float32Array(n));
+  const target = new Float32Array(n);
+  for (let i = 0; i < k; i++) {
+    target.set(w.subarray(i * n, (i + 1) * n));
+    for (let d = 0; d < error.length; d++) {
+      const gain = gains[i * error.length + d]!;
+      const p = error[d]!;
+      for (let j = 0; j < n; j++) target[j]! -= gain * p[j]!;
+    }
+    for (let j = 0; j < n; j++) {
+      const level = Math.max(-LEVELS, Math.min(LEVELS, Math.round(target[j]! / scales[j]!)));
+      q[i * n + j] = level;
+      target[j] = level * scales[j]! - w[i * n + j]!;
+    }
+    for (let d = 0; d < error.length; d++) {
+      const u = directions[d]![i]!;
+      const p = error[d]!;
+      for (let j = 0; j < n; j++) p[j]! += u * target[j]!;
+    }
+  }
+  return { q, scales };
+}
+
+function columnScales(w: Float32Array, k: number, n: number): Float32Array {
   const scales = new Float32Array(n);
   for (let i = 0; i < k; i++) for (let j = 0; j < n; j++) scales[j] = Math.max(scales[j]!, Math.abs(w[i * n + j]!));
-  for (let j = 0; j < n; j++) scales[j] = scales[j]! / LEVELS || 1;
-  const q = new Int8Array(k * n);
-  for (let i = 0; i < k; i++) for (let j = 0; j < n; j++) q[i * n + j] = Math.round(w[i * n + j]! / scales[j]!);
-  return { q, scales };
+  return scales.map((largest) => largest / LEVELS || 1);
+}
+
+/** u_iᵀ M_i⁻¹ for every i, [k, d]; M_i⁻¹ grows backwards from 1/ε by the Sherman–Morrison formula. */
+function feedbackGains(directions: readonly Float32Array[], k: number): Float32Array {
+  const d = directions.length;
+  const gains = new Float32Array(k * d);
+  const inverse = Float64Array.from({ length: d * d }, (_, at) => (at % (d + 1) === 0 ? 1 / EPSILON : 0));
+  const product = new Float64Array(d);
+  for (let i = k - 1; i >= 0; i--) {
+    let norm = 1;
+    for (let a = 0; a < d; a++) {
+      product[a] = 0;
+      for (let b = 0; b < d; b++) product[a]! += inverse[a * d + b]! * directions[b]![i]!;
+      norm += product[a]! * directions[a]![i]!;
+    }
+    for (let a = 0; a < d; a++) {
+      for (let b = 0; b < d; b++) inverse[a * d + b]! -= (product[a]! * product[b]!) / norm;
+      gains[i * d + a] = product[a]! / norm;
+    }
+  }
+  return gains;
 }

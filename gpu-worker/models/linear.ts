@@ -8,6 +8,8 @@ import type { Rotation } from './rotation.ts';
 export interface Basis {
   gain: Float32Array | null;
   rotation: Rotation | null;
+  /** Channels of the original basis that carry most of the energy, found on demand; absent where none stands out. */
+  loud?: () => readonly number[];
 }
 
 export const ORIGINAL: Basis = { gain: null, rotation: null };

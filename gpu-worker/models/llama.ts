@@ -24,6 +24,8 @@ const FINAL_NORM = 'model.norm';
 
 /** Hidden units of the MLP are rotated while running, in blocks small enough to cost next to nothing. */
 const MAX_BLOCK = 64;
+/** Share of the stream's channels that count as loud. */
+const LOUD_SHARE = 1 / 72;
 const blockOf = (width: number): number => Math.min(MAX_BLOCK, width & -width);
 
 /** The bases of the network's activations. */
@@ -33,11 +35,16 @@ function basesOf(config: ModelConfig, precision: Precision, weights: WeightSourc
     return { stream: ORIGINAL, heads: ORIGINAL, mlp: ORIGINAL, afterNorm: original as (norm: string) => Basis };
   }
   const stream: Basis = { gain: null, rotation: rotation(config.hidden_size) };
+  let channels: number[] | null = null;
+  const loud = () => {
+    channels ??= loudChannels(config, weights);
+    return channels;
+  };
   return {
     stream,
     heads: { gain: null, rotation: rotation(config.head_dim) },
     mlp: { gain: null, rotation: rotation(blockOf(config.intermediate_size)) },
-    afterNorm: (norm: string): Basis => ({ gain: weights.tensor(`${norm}.weight`), rotation: stream.rotation }),
+    afterNorm: (norm: string): Basis => ({ gain: weights.tensor(`${norm}.weight`), rotation: stream.rotation, loud }),
   };
 }
 
@@ -128,6 +135,25 @@ function build(
     };
     return precision.linear(g, ops.gatherRows(g, flat, inputs.select, 'selected'), head, tied);
   });
+}
+
+/**
+ * Channels of the stream that hold most of its energy whatever the text ("massive activations", arXiv:2402.17762):
+ * those that the blocks write to with the largest weights.
+ */
+function loudChannels(config: ModelConfig, weights: WeightSource): number[] {
+  const energy = new Float64Array(config.hidden_size);
+  for (let i = 0; i < config.num_hidden_layers; i++) {
+    for (const path of [`${layer(i)}.self_attn.o_proj`, `${layer(i)}.mlp.down_proj`]) {
+      const weight = weights.tensor(`${path}.weight`);
+      const width = weight.length / energy.length;
+      for (let at = 0; at < weight.length; at++) energy[Math.floor(at / width)]! += weight[at]! ** 2;
+    }
+  }
+  const count = Math.floor(energy.length * LOUD_SHARE);
+  return Array.from(energy.keys())
+    .sort((a, b) => energy[b]! - energy[a]!)
+    .slice(0, count);
 }
 
 /** x [b, s, width] turned block by block: the part of a change of basis that no weight can absorb. */
