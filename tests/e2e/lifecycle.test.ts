@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { eventually, TestStack as Stack, type TestStack } from './stack.ts';
+import { ROOT } from '../../cli/home.ts';
+import { BASE, BASE_FILE, eventually, TestStack as Stack, type TestStack } from './stack.ts';
 
 let stack: TestStack;
 before(async () => {
@@ -60,4 +61,25 @@ test('repeated SIGTERM ends everything once, with exit code 0', async () => {
   assert.equal(await stack.stop(), 0);
   for (const { pid } of [run.edge!, ...run.workers]) assert.equal(isAlive(pid), false);
   assert.equal(existsSync(join(stack.home, 'run.json')), false);
+});
+
+test('two bases: listed in the order given, one of them without a tokenizer', async () => {
+  const tiny = join(ROOT, 'tests', 'fixtures', 'families', 'llama');
+  await using two = await Stack.start({ SWITCHYARD_BASE: `${tiny},${BASE_FILE}` });
+  const { client } = await two.tenant();
+  const ids: string[] = [];
+  for await (const { id } of await client.models.list()) ids.push(id);
+  assert.deepEqual(ids, ['llama', BASE]);
+  const answer = await client.completions.create({ model: 'llama', prompt: [1, 2, 3], max_tokens: 2, echo: true, logprobs: 1 });
+  const { text, logprobs } = answer.choices[0]!;
+  assert.equal(text, '');
+  assert.deepEqual(logprobs?.tokens?.slice(0, 3), ['token_id:1', 'token_id:2', 'token_id:3']);
+  await assert.rejects(client.completions.create({ model: 'llama', prompt: 'text' }), /no tokenizer/);
+});
+
+test('a base that cannot be opened ends the start with its reason', async () => {
+  await assert.rejects(
+    Stack.start({ SWITCHYARD_PRECISION: 'int3' }),
+    /npm start ended with 1: .*precision "int3": expected auto, fp32 or int8/s,
+  );
 });

@@ -13,6 +13,7 @@ import { HOME, ROOT } from '../../cli/home.ts';
 import { freePort } from '../../cli/supervisor.ts';
 
 export const BASE = 'SmolLM2-135M-Instruct';
+export const BASE_FILE = process.env['SWITCHYARD_TEST_BASE'] ?? join(HOME, 'models', `${BASE}.Q4_1.gguf`);
 
 interface RunningProcess {
   pid: number;
@@ -53,7 +54,7 @@ export class TestStack {
     this.#env = {
       ...process.env,
       SWITCHYARD_HOME: home,
-      SWITCHYARD_BASE: process.env['SWITCHYARD_TEST_BASE'] ?? join(HOME, 'models', `${BASE}.Q4_1.gguf`),
+      SWITCHYARD_BASE: BASE_FILE,
       PORT: String(port),
       WORKER_PORT: String(workerPort),
       ...env,
@@ -67,8 +68,13 @@ export class TestStack {
     await mkdir(join(home, 'cache'));
     await symlink(shared, join(home, 'cache', 'bases'));
     const stack = new TestStack(home, await freePort(), await freePort(), env);
-    await stack.launch();
-    return stack;
+    try {
+      await stack.launch();
+      return stack;
+    } catch (error) {
+      await rm(home, { recursive: true, force: true });
+      throw error;
+    }
   }
 
   /** Starts `npm start`'s program on this home; resolves when it says that it serves. */
@@ -81,10 +87,8 @@ export class TestStack {
         this.output += text;
       });
     }
-    await Promise.race([
-      eventually('npm start', 300_000, async () => this.output.includes('Switchyard serves')),
-      once(child, 'exit').then(([code]) => Promise.reject(new Error(`npm start ended with ${code}: ${this.output}`))),
-    ]);
+    await eventually('npm start', 300_000, async () => child.exitCode !== null || this.output.includes('Switchyard serves'));
+    if (child.exitCode !== null) throw new Error(`npm start ended with ${child.exitCode}: ${this.output}`);
   }
 
   /** A second program on the same home and ports; answers its exit code and output. */
