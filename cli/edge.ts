@@ -21,6 +21,9 @@ import { openFront } from './edge-front.ts';
 const FUNCTIONS = fileURLToPath(new URL('../functions/', import.meta.url));
 const CONFIG = join(FUNCTIONS, 'wrangler.toml');
 
+/** A stop that takes longer is cut short. */
+const STOP_MS = 3_000;
+
 export interface EdgeOptions {
   port: number;
   /** SWITCHYARD_HOME; state is kept in its folder `edge`. */
@@ -177,6 +180,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       if (stopping) return;
       stopping = true;
       void edge.stop().finally(() => process.exit(0));
+      // Leaving ends the runtime as well, by its guard.
+      setTimeout(() => process.exit(0), STOP_MS).unref();
     });
   }
   console.log(JSON.stringify({ ready: true, url: edge.url }));

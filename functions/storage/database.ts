@@ -3,7 +3,6 @@ import { drizzle } from 'drizzle-orm/d1';
 import type { Env } from '../env.ts';
 
 export const database = (env: Env) => drizzle(env.DB);
-export type Database = ReturnType<typeof database>;
 
 /** True when a statement failed because the row exists already. */
 export function isUniqueViolation(error: unknown): boolean {
