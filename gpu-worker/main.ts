@@ -32,6 +32,11 @@ const FLUSH_EVERY_MS = 1000;
 
 const log = pino({ base: { part: 'gpu-worker' } }, pino.destination({ dest: 2, sync: true }));
 
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
+}
+
 /** Usage that this worker counted is its own, whatever port it has: its name lasts as long as its folder. */
 async function workerName(folder: string, role: string): Promise<string> {
   const path = join(folder, 'id');
@@ -61,7 +66,7 @@ async function main(): Promise<void> {
   const outbox = await Outbox.open({
     folder,
     send: (records, signal) => edge.usage({ worker, records }, signal),
-    onError: (error) => log.warn(error, 'usage was not settled; it is sent again'),
+    onError: (error) => log.warn(`usage was not settled and is sent again: ${reasonOf(error)}`),
   });
   const flush = () => void outbox.flush().catch(fatal);
 
@@ -143,7 +148,7 @@ async function main(): Promise<void> {
     const beatUrl = settings.SWITCHYARD_WORKER_URL ?? url;
     return await edge.heartbeat({ worker, url: beatUrl, bases: [engine.base], slots, active, queued }, signal);
   };
-  const beating = keepBeating(beat, stopping.signal, (error) => log.warn(error, 'heartbeat failed'));
+  const beating = keepBeating(beat, stopping.signal, (error) => log.warn(`heartbeat failed: ${reasonOf(error)}`));
   flush();
   const flushing = setInterval(flush, FLUSH_EVERY_MS);
 
