@@ -7,7 +7,6 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import pino from 'pino';
-import type { Totals } from '../shared/contract/worker.ts';
 import { randomId } from '../shared/ids.ts';
 import { baseModules } from './base-modules.ts';
 import { openEngine } from './engine/client.ts';
@@ -16,8 +15,9 @@ import { AdapterTier } from './server/adapter-tier.ts';
 import { createEdgeClient } from './server/edge-client.ts';
 import { generateHandler } from './server/generate.ts';
 import { keepBeating } from './server/heartbeat.ts';
-import { createHttpServer, sendJson } from './server/http.ts';
+import { createHttpServer } from './server/http.ts';
 import { createMeasures } from './server/metrics.ts';
+import { operationRoutes } from './server/operations.ts';
 import { Outbox } from './server/outbox.ts';
 import { openTextSide } from './server/prompts.ts';
 import { Sealer, sealHandler } from './server/seal.ts';
@@ -97,42 +97,14 @@ async function main(): Promise<void> {
   const measures = createMeasures(engine);
   const text = openTextSide(checkpoint.tokenizer);
 
+  const generate = generateHandler({ worker, engine, adapters, text, measures, onEnded: flush });
   const server = createHttpServer({
     secret: settings.SWITCHYARD_SECRET,
     onError: (error, call) => log.error(error, call),
     routes: [
-      {
-        method: 'POST',
-        path: '/generate',
-        signed: true,
-        handle: generateHandler({ worker, engine, adapters, text, measures, onEnded: flush }),
-      },
+      { method: 'POST', path: '/generate', signed: true, handle: generate },
       { method: 'POST', path: '/seal', signed: true, handle: sealHandler(sealer, modules, objects) },
-      {
-        method: 'GET',
-        path: '/totals',
-        signed: true,
-        handle: async (_body, response) => {
-          const totals: Totals = { worker, tenants: await outbox.totals() };
-          sendJson(response, totals);
-        },
-      },
-      { method: 'GET', path: '/health', signed: false, handle: async (_body, response) => sendJson(response, { status: 'ok', worker }) },
-      {
-        method: 'GET',
-        path: '/ready',
-        signed: true,
-        handle: async (_body, response) => sendJson(response, { status: 'ready', worker, base: engine.base, stats: await engine.stats() }),
-      },
-      {
-        method: 'GET',
-        path: '/metrics',
-        signed: false,
-        handle: async (_body, response) => {
-          const { contentType, text: body } = await measures.render();
-          response.writeHead(200, { 'content-type': contentType }).end(body);
-        },
-      },
+      ...operationRoutes({ worker, engine, outbox, measures }),
     ],
   });
   server.listen(settings.WORKER_PORT, '127.0.0.1');
