@@ -78,10 +78,10 @@ function rmsDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
 const options = readOptions(HELP, 1, { precision: 'fp32,int8', text: '', tokens: '2000' });
 const report = await Report.start('quality', options);
 const base = await openBase(options.base);
-const asked = listOf('--precision', options.own['precision']!, PRECISIONS);
+const asked = listOf('--precision', options.own.precision, PRECISIONS);
 // fp32 first: it is the reference of the second text.
 const precisions = PRECISIONS.filter((precision) => precision === 'fp32' || asked.includes(precision));
-const texts = [await referenceText(base), await secondText(base, options.own['text']!, Number(options.own['tokens']))];
+const texts = [await referenceText(base), await secondText(base, options.own.text, Number(options.own.tokens))];
 if (options.quick)
   for (const text of texts) Object.assign(text, { ids: text.ids.slice(0, 257), reference: text.reference?.slice(0, 256) ?? null });
 

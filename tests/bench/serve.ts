@@ -28,8 +28,8 @@ const ROUNDS = 5;
 const ADAPTERS = 16;
 
 const options = readOptions(HELP, ROUNDS, { parts: Object.keys(PARTS).join(','), precision: 'int8' });
-const parts = listOf('--parts', options.own['parts']!, Object.keys(PARTS));
-const [precision] = listOf('--precision', options.own['precision']!, PRECISIONS);
+const parts = listOf('--parts', options.own.parts, Object.keys(PARTS));
+const [precision] = listOf('--precision', options.own.precision, PRECISIONS);
 
 const report = await Report.start('serve', options);
 const base = await openBase(options.base);

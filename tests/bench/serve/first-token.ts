@@ -3,7 +3,7 @@ import type { GenerateRequest } from '../../../shared/contract/worker.ts';
 import { newRequestId } from '../../../shared/ids.ts';
 import { randomText } from '../support/base.ts';
 import { type Call, stream, streamedBody, whole, wholeBody } from '../support/client.ts';
-import { median, Samples } from '../support/statistics.ts';
+import { median } from '../support/statistics.ts';
 import { type Bench, GENERATED, PROMPT_TOKENS } from './parts.ts';
 
 const EDGE_ADDS_MS = 5;
@@ -48,26 +48,21 @@ export async function firstToken(bench: Bench): Promise<void> {
   const url = `${stack.url}/v1/completions`;
   const { headers } = stack;
   const prompt = () => randomText(base.tokenizer, PROMPT_TOKENS, random);
-  const samples = new Samples();
-  await report.quiet.pass();
+  const samples = { direct: [] as number[], edge: [] as number[], oneToken: [] as number[], long: [] as number[] };
   // The first two warm connections and kernels up.
   for (let i = -2; i < (options.quick ? 5 : REPETITIONS); i++) {
+    await report.quiet.pass();
     const direct = await stream(await directCall(bench, prompt(), worker));
     const edge = await stream({ url, headers, body: streamedBody(baseId, prompt(), FEW_TOKENS) });
     const oneToken = await whole({ url, headers, body: wholeBody(baseId, prompt(), 1) });
     const long = await stream({ url, headers, body: streamedBody(baseId, prompt(), GENERATED) });
     if (i < 0) continue;
-    samples.add('worker', direct.firstMs);
-    samples.add('edge', edge.firstMs);
-    samples.add('one token', oneToken);
-    samples.add('long', long.firstMs);
+    samples.direct.push(direct.firstMs);
+    samples.edge.push(edge.firstMs);
+    samples.oneToken.push(oneToken);
+    samples.long.push(long.firstMs);
   }
-  const [direct, edge, oneToken, long] = ['worker', 'edge', 'one token', 'long'].map((name) => samples.of(name)) as [
-    number[],
-    number[],
-    number[],
-    number[],
-  ];
+  const { direct, edge, oneToken, long } = samples;
   report.add(
     { name: 'first token at the worker', unit: 'ms', samples: direct },
     { name: 'first token through the edge', unit: 'ms', samples: edge },

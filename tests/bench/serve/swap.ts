@@ -31,8 +31,8 @@ export async function swap({ stack, base, adapters, options, random, report }: B
     await rm(join(stack.home, 'cache'), { recursive: true });
     await stack.launch();
     for (let i = 0; i < 3; i++) await first(baseId);
-    await report.quiet.pass();
     for (let turn = 0; turn <= TURNS_FROM_DISK; turn++) {
+      await report.quiet.pass();
       const source = turn === 0 ? 'object storage' : 'disk';
       for (const adapter of adapters) {
         samples.add(`bare beside ${source}`, await first(baseId));

@@ -124,14 +124,3 @@ export class BenchEngine {
     return (tokens * 1000) / (performance.now() - began);
   }
 }
-
-/** An engine for each precision, with `adapters` different adapters resident in each. */
-export async function openEngines(base: BenchBase, precisions: readonly string[], adapters: number) {
-  const stack = new AsyncDisposableStack();
-  const engines: { precision: string; engine: BenchEngine; adapters: AdapterRef[] }[] = [];
-  for (const precision of precisions) {
-    const engine = stack.use(await BenchEngine.open(base, precision));
-    engines.push({ precision, engine, adapters: await engine.loadAdapters(adapters) });
-  }
-  return { engines, [Symbol.asyncDispose]: () => stack.disposeAsync() };
-}

@@ -16,18 +16,18 @@ export const COMMON_HELP = `  --quick         one short round: shows that the be
   --help
 `;
 
-export interface Options {
+export interface Options<Own extends string = string> {
   quick: boolean;
   rounds: number;
   base: string | undefined;
   json: string | undefined;
   /** The benchmark's own options; those left out have their defaults. */
-  own: Record<string, string>;
+  own: Record<Own, string>;
 }
 
 /** Reads process.argv; prints `help` and ends the process if that is asked for. `own`: names and defaults. */
-export function readOptions(help: string, rounds: number, own: Record<string, string> = {}): Options {
-  const more = Object.fromEntries(Object.entries(own).map(([name, value]) => [name, { type: 'string', default: value } as const]));
+export function readOptions<Own extends string>(help: string, rounds: number, own: Record<Own, string>): Options<Own> {
+  const more = Object.fromEntries(Object.entries<string>(own).map(([name, value]) => [name, { type: 'string', default: value } as const]));
   const values: Record<string, unknown> = parseArgs({ options: { ...more, ...COMMON } }).values;
   if (values['help']) {
     process.stdout.write(`${help}\nOptions:\n${COMMON_HELP}`);
@@ -41,7 +41,7 @@ export function readOptions(help: string, rounds: number, own: Record<string, st
     rounds: asked === undefined ? (quick ? 1 : rounds) : positive('--rounds', asked),
     base: text('base'),
     json: text('json'),
-    own: Object.fromEntries(Object.keys(own).map((name) => [name, values[name] as string])),
+    own: Object.fromEntries(Object.keys(own).map((name) => [name, values[name]])) as Record<Own, string>,
   };
 }
 
