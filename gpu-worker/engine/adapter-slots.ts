@@ -53,6 +53,10 @@ export class AdapterSlots {
     return this.#rank;
   }
 
+  get slots(): number {
+    return this.#slots;
+  }
+
   get bytes(): number {
     return adapterSlotBytes(this.#linears, this.#rank) * this.#slots;
   }

@@ -24,6 +24,8 @@ export interface CoreParts {
   executor: Executor;
   kv: KvCache;
   adapterSlots: AdapterSlots;
+  /** One slot for a prompt whose adapters have another rank than `adapterSlots` are laid out for. */
+  prefillSlot: AdapterSlots;
   linears: readonly LinearSpec[];
   /** Memory for adapter slots, in bytes; what does not fit side by side waits. */
   adapterBudget: number;
@@ -128,35 +130,38 @@ export class EngineCore {
     const rank = Math.max(rankOf(next, this.#residents), ...this.#running.map((s) => rankOf(s, this.#residents)));
     const slots = this.#slotsFor(rank);
     if (this.#running.length >= slots) return;
-    if (rank > 0) this.#layOutSlots(paddedRank(rank), slots);
+    if (rank > 0 && !this.#fitsLayout(rank)) this.#parts.adapterSlots.layOut(paddedRank(rank), slots);
     this.#waiting.shift();
     this.#running.push(next);
     this.#promptLogprobs = [null];
   }
 
+  /** How many sequences may run beside each other when the largest total rank is `rank`. */
   #slotsFor(rank: number): number {
-    const { kv, linears, adapterBudget } = this.#parts;
+    const { kv, linears, adapterBudget, adapterSlots } = this.#parts;
     if (rank === 0) return kv.slots;
+    if (this.#fitsLayout(rank)) return adapterSlots.slots;
     return Math.max(1, Math.min(kv.slots, Math.floor(adapterBudget / adapterSlotBytes(linears, paddedRank(rank)))));
   }
 
-  /** Slots only grow while sequences run, so that a small adapter does not throw out a large one's layout. */
-  #layOutSlots(rank: number, slots: number): void {
-    const { adapterSlots } = this.#parts;
-    if (rank > adapterSlots.rank || this.#running.length === 0) adapterSlots.layOut(rank, slots);
+  /** A layout for large ranks has fewer slots: it is kept for smaller ones only while something runs in it. */
+  #fitsLayout(rank: number): boolean {
+    const { kv, adapterSlots } = this.#parts;
+    return rank <= adapterSlots.rank && (this.#running.length > 0 || adapterSlots.slots === kv.slots);
   }
 
   // execute and commit
 
   #decode(rows: readonly Sequence[]): void {
+    const { adapterSlots } = this.#parts;
     const adapted = rows.some(usesAdapters);
-    if (adapted) for (const [slot, row] of rows.entries()) this.#placeAdapters(row, slot);
+    if (adapted) for (const [slot, row] of rows.entries()) this.#placeAdapters(adapterSlots, slot, row);
     const logits = this.#parts.executor.run({
       first: 0,
       ids: rows.map((row) => [row.tokens.at(-1)!]),
       past: rows.map((row) => row.cached),
       select: rows.map((_, i) => i),
-      adapted,
+      adapters: adapted ? { slots: adapterSlots, first: 0 } : null,
     });
     // All rows first: one that ends moves others, with as many positions as they say they have.
     for (const row of rows) row.cached++;
@@ -170,14 +175,13 @@ export class EngineCore {
     const ids = sequence.prompt.slice(start, start + PREFILL_CHUNK);
     const completes = start + ids.length === sequence.prompt.length;
     const scored = sampling.echo && sampling.logprobs !== null;
-    if (usesAdapters(sequence)) this.#placeAdapters(sequence, slot);
     const logits = this.#parts.executor.run({
       first: slot,
       ids: [ids],
       past: [start],
       // Never none, though only the last chunk's is used: reductions over no rows are not defined.
       select: scored ? ids.map((_, i) => i) : [ids.length - 1],
-      adapted: usesAdapters(sequence),
+      adapters: usesAdapters(sequence) ? this.#prefillAdapters(sequence, slot) : null,
     });
     sequence.cached += ids.length;
     this.#count(sequence, sequence.paysForPrompt ? ids.length : 0, 0);
@@ -202,9 +206,22 @@ export class EngineCore {
     else this.#take(sequence, logits.at(-1)!);
   }
 
-  #placeAdapters(sequence: Sequence, slot: number): void {
+  /**
+   * A prompt's factors are always laid out for their own rank, whatever its neighbours need: how a product of several
+   * rows cuts its sums depends on the number of columns. The product of a single row, in decoding, does not.
+   */
+  #prefillAdapters(sequence: Sequence, slot: number): { slots: AdapterSlots; first: number } {
+    const { adapterSlots, prefillSlot } = this.#parts;
+    const rank = paddedRank(rankOf(sequence, this.#residents));
+    const own = rank === adapterSlots.rank ? { slots: adapterSlots, first: slot } : { slots: prefillSlot, first: 0 };
+    if (own.slots === prefillSlot) prefillSlot.layOut(rank, 1);
+    this.#placeAdapters(own.slots, own.first, sequence);
+    return own;
+  }
+
+  #placeAdapters(slots: AdapterSlots, slot: number, sequence: Sequence): void {
     const refs = sequence.of.request.adapters;
-    this.#parts.adapterSlots.place(
+    slots.place(
       slot,
       refs,
       refs.map(({ digest }) => this.#residents.get(digest)!),

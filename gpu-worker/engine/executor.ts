@@ -14,21 +14,20 @@ export interface Batch {
   past: readonly number[];
   /** Flattened positions (row · tokens + token) whose logits are wanted. */
   select: readonly number[];
-  adapted: boolean;
+  /** The slots that hold the rows' adapters, and the first row's; null: none has any. */
+  adapters: { slots: AdapterSlots; first: number } | null;
 }
 
 export class Executor implements Disposable {
   readonly #vocab: number;
   readonly #kv: KvCache;
-  readonly #adapters: AdapterSlots;
   readonly #sessions: Record<GraphName, Session>;
   readonly #bindings: Record<GraphName, Binding>;
   #logits = new Float32Array(0);
 
-  constructor(model: PreparedModel, kv: KvCache, adapters: AdapterSlots, threads: number) {
+  constructor(model: PreparedModel, kv: KvCache, threads: number) {
     this.#vocab = model.config.vocab_size;
     this.#kv = kv;
-    this.#adapters = adapters;
     const { bare, adapted } = model.graphs;
     this.#sessions = { bare: new Session(bare.file, { threads }), adapted: new Session(adapted.file, { threads }) };
     this.#bindings = {
@@ -41,7 +40,7 @@ export class Executor implements Disposable {
   run(batch: Batch): Float32Array[] {
     const rows = batch.ids.length;
     const length = batch.ids[0]!.length;
-    const binding = this.#bindings[batch.adapted ? 'adapted' : 'bare'];
+    const binding = this.#bindings[batch.adapters ? 'adapted' : 'bare'];
     const last = batch.past.map((past) => past + length - 1);
     const wanted = batch.select.length;
     if (this.#logits.length < wanted * this.#vocab) this.#logits = new Float32Array(wanted * this.#vocab);
@@ -58,7 +57,7 @@ export class Executor implements Disposable {
     binding.input(NAMES.select, select);
     binding.output(NAMES.logits, out);
     this.#kv.bind(binding, batch.first, rows);
-    if (batch.adapted) this.#adapters.bind(binding, batch.first, rows);
+    batch.adapters?.slots.bind(binding, batch.adapters.first, rows);
     binding.run();
     return Array.from({ length: wanted }, (_, i) => logits.subarray(i * this.#vocab, (i + 1) * this.#vocab));
   }

@@ -27,12 +27,14 @@ const model = prepareModel(checkpoint, precisionOf(settings.precision), settings
 const context = Math.min(settings.context, config.max_position_embeddings);
 const kv = new KvCache(config, settings.slots, context);
 const adapterSlots = new AdapterSlots(model.linears);
-using executor = new Executor(model, kv, adapterSlots, settings.threads);
+const prefillSlot = new AdapterSlots(model.linears);
+using executor = new Executor(model, kv, settings.threads);
 const journal = new UsageJournal(settings.journalPath);
 const core = new EngineCore({
   executor,
   kv,
   adapterSlots,
+  prefillSlot,
   linears: model.linears,
   adapterBudget: settings.adapterBudget,
   tokenizer: checkpoint.tokenizer ? createTokenizer(checkpoint.tokenizer) : null,
@@ -114,7 +116,7 @@ function stats(): EngineStats {
     sessions: Session.open,
     baseBytes: model.weightBytes,
     kvBytes,
-    adapterSlotBytes: adapterSlots.bytes,
+    adapterSlotBytes: adapterSlots.bytes + prefillSlot.bytes,
     residentAdapters: core.residents,
     residentAdapterBytes: core.residentBytes,
     steps: core.steps,

@@ -2,7 +2,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ServedAdapter } from '../../../gpu-worker/engine/adapter-slots.ts';
 import { type EngineOptions, openEngine } from '../../../gpu-worker/engine/client.ts';
+import { Random } from '../../../gpu-worker/engine/sampler.ts';
+import type { LinearSpec } from '../../../gpu-worker/models/linear.ts';
 import type { Engine, EngineEvent, EngineRequest, SamplingOptions, TokenLogprob } from '../../../shared/contract/engine.ts';
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
 import { newRequestId, newTenantId } from '../../../shared/ids.ts';
@@ -147,4 +150,20 @@ export async function distributions(engine: Engine, prompt: number[], adapters: 
     for (const { id, logprob } of entry!.top) row[id] = logprob;
     return row;
   });
+}
+
+/** Pseudo-random numbers in (−1, 1), the same for a seed. */
+export function noise(length: number, seed: number): Float32Array {
+  const random = new Random(seed, 0);
+  return Float32Array.from({ length }, () => 2 * random.next() - 1);
+}
+
+/** Factors of `rank` on every linear, strong enough to change what the tiny bases say. */
+export function randomAdapter(linears: readonly LinearSpec[], rank: number, seed: number): ServedAdapter {
+  const factors = linears.map(({ path, in: width, out }, i) => {
+    const A = noise(rank * width, 1000 * seed + 2 * i).map((x) => x / Math.sqrt(width));
+    const B = noise(rank * out, 1000 * seed + 2 * i + 1).map((x) => x / Math.sqrt(rank));
+    return [path, { rank, A, B }] as const;
+  });
+  return { rank, factors: new Map(factors) };
 }
