@@ -3,8 +3,9 @@
  * Installs what the lock file asks for when it changed, then goes on as `cli/<command>.ts` under the
  * project's own Node, forwarding signals and the exit code.
  */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -16,7 +17,7 @@ const LOCK_FILE = join(ROOT, 'package-lock.json');
 const STAMP = join(ROOT, 'node_modules', '.switchyard-lock');
 /** npm's own record of what is installed; it removes this first and writes it last. */
 const INSTALLED = join(ROOT, 'node_modules', '.package-lock.json');
-/** Held while installing. Outside node_modules, which `npm ci` deletes. */
+/** Held while installing: the pids of the installer and its npm. Outside node_modules, which `npm ci` deletes. */
 const GUARD = join(ROOT, '.switchyard', 'install.lock');
 
 function fail(message) {
@@ -72,12 +73,12 @@ function takeGuard() {
     return true;
   } catch (error) {
     if (error.code !== 'EEXIST') throw error;
-    const holder = Number(readText(GUARD));
+    const holders = readText(GUARD);
     // Two waiters may see the same dead holder: whoever moved a live one's guard away puts it back.
-    if (holder > 0 && !isAlive(holder)) {
+    if (holders && !holders.split(' ').some((pid) => isAlive(Number(pid)))) {
       try {
         renameSync(GUARD, mine);
-        if (Number(readText(mine)) !== holder) linkSync(mine, GUARD);
+        if (readText(mine) !== holders) linkSync(mine, GUARD);
       } catch (raced) {
         if (raced.code !== 'ENOENT' && raced.code !== 'EEXIST') throw raced;
       }
@@ -88,16 +89,21 @@ function takeGuard() {
   }
 }
 
-function npmCi() {
+async function npmCi() {
   // Under `npm run` npm says where it is; otherwise it is the one in PATH.
   const npm = process.env.npm_execpath;
   const [program, first] = npm && /npm-cli\.c?js$/.test(npm) ? [process.execPath, [npm]] : ['npm', []];
   const args = [...first, 'ci', '--include=dev', '--include=optional', '--loglevel=error', '--no-progress'];
   process.stderr.write('switchyard: installing packages (npm ci) …\n');
-  const result = spawnSync(program, args, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] });
-  if (result.error?.code === 'ENOENT') throw new Error('npm is not installed; it comes with Node.js ≥ 20');
-  if (result.error) throw new Error(`npm ci could not be run: ${result.error.message}`);
-  if (result.status !== 0) throw new Error(`npm ci failed (${result.signal ?? `exit code ${result.status}`}); its own message is above`);
+  const child = spawn(program, args, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] });
+  // npm goes on when this process is killed: the guard is its own, too.
+  if (child.pid) writeFileSync(GUARD, `${process.pid} ${child.pid}`);
+  const [code, signal] = await once(child, 'exit').catch((error) => {
+    throw new Error(
+      error.code === 'ENOENT' ? 'npm is not installed; it comes with Node.js ≥ 20' : `npm ci could not be run: ${error.message}`,
+    );
+  });
+  if (code !== 0) throw new Error(`npm ci failed (${signal ?? `exit code ${code}`}); its own message is above`);
   if (projectNode() === null) {
     throw new Error(`npm ci brought no Node for ${process.platform}-${process.arch}; supported: linux and darwin, x64 and arm64`);
   }
@@ -110,7 +116,7 @@ async function install() {
       try {
         if (isCurrent()) return;
         if (matchesLock()) writeFileSync(STAMP, wanted());
-        else npmCi();
+        else await npmCi();
         return;
       } finally {
         unlinkSync(GUARD);
