@@ -44,7 +44,7 @@ function make(wideSlots: number) {
     adapterSlots: new AdapterSlots(model.linears),
     prefillSlot: new AdapterSlots(model.linears),
     linears: model.linears,
-    adapterBudget: adapterSlotBytes(model.linears, 64) * (wideSlots + 1),
+    adapterBudget: adapterSlotBytes(model.linears, 64) * wideSlots,
     tokenizer: null,
     eos: new Set(),
     journal,
@@ -74,7 +74,7 @@ function alone(name: string | null, maxTokens: number): number[] {
   return ids(request);
 }
 
-test('when a wide adapter has left, narrow ones and bare requests fill all slots, and each still gets its own', () => {
+test('when a wide adapter has left its layout to narrow ones and bare requests, each still gets its own', () => {
   const { core, finish, ids } = make(2);
   const wide = ask('c', 3);
   const narrow = ask('a', 40);
@@ -84,19 +84,13 @@ test('when a wide adapter has left, narrow ones and bare requests fill all slots
   assert.equal(ids(wide).length, 3, 'the wide one has finished, the narrow one runs in its layout');
   const others = ['b', null, 'a', 'b', null, 'a'].map((name) => ({ name, request: ask(name, 20) }));
   for (const { request } of others) core.submit(request);
-  let most = 0;
-  while (!core.idle) {
-    core.step();
-    most = Math.max(most, core.active);
-  }
-  assert.equal(most, 7);
+  finish();
   assert.deepEqual(ids(narrow), alone('a', 40));
   for (const { name, request } of others) assert.deepEqual(ids(request), alone(name, 20), `adapter ${name}`);
-  finish();
 });
 
 test('adapters that do not fit side by side wait', () => {
-  const { core, finish, ids } = make(2);
+  const { core, ids } = make(2);
   const requests = Array.from({ length: 5 }, () => ask('c', 6));
   for (const request of requests) core.submit(request);
   let most = 0;
@@ -107,7 +101,6 @@ test('adapters that do not fit side by side wait', () => {
   assert.equal(most, 2);
   const expected = alone('c', 6);
   for (const request of requests) assert.deepEqual(ids(request), expected);
-  finish();
 });
 
 test('when sequences leave in any order, those that stay keep their cache and their adapters', () => {

@@ -1,0 +1,73 @@
+/** Logits of a base, read straight from the executor: all positions of a prompt, with or without adapters. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Executor } from '../../../gpu-worker/engine/executor.ts';
+import { KvCache } from '../../../gpu-worker/engine/kv-cache.ts';
+import { precisionOf } from '../../../gpu-worker/models/precisions.ts';
+import { prepareModel } from '../../../gpu-worker/models/prepare.ts';
+import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
+import { encodeBF16Exact, encodeF16Exact } from '../../../shared/adapters/floats.ts';
+import { readSafetensors, type Tensor, writeSafetensors } from '../../../shared/adapters/safetensors.ts';
+
+/** Runs each prompt by itself; returns logits [prompt][tokens · vocab]. */
+export async function logitsOf(folder: string, prompts: readonly (readonly number[])[]): Promise<Float32Array[]> {
+  const cache = mkdtempSync(join(tmpdir(), 'switchyard-logits-'));
+  try {
+    const checkpoint = await openCheckpoint(folder);
+    const kv = new KvCache(checkpoint.config, 1, 64);
+    using executor = new Executor(prepareModel(checkpoint, precisionOf('fp32'), cache), kv, 1);
+    return prompts.map((ids) => {
+      const rows = executor.run({ first: 0, ids: [ids], past: [0], select: ids.map((_, i) => i), adapters: null });
+      const all = new Float32Array(rows.length * checkpoint.config.vocab_size);
+      rows.forEach((row, i) => {
+        all.set(row, i * row.length);
+      });
+      return all;
+    });
+  } finally {
+    rmSync(cache, { recursive: true });
+  }
+}
+
+/** Rows of a [rows, tokens] tensor of token ids. */
+export function promptsOf({ tensors }: Tensors, name: string): number[][] {
+  const { data, shape } = tensors.get(name)!;
+  const ids = Array.from(new BigInt64Array(data.slice().buffer), Number);
+  const width = shape[1]!;
+  return Array.from({ length: shape[0]! }, (_, row) => ids.slice(row * width, (row + 1) * width));
+}
+
+type Tensors = ReturnType<typeof readSafetensors>;
+
+export async function tensorsOf(path: string): Promise<Tensors> {
+  return readSafetensors(new Uint8Array(await readFile(path)), path);
+}
+
+export const floatsOf = ({ tensors }: Tensors, name: string): Float32Array => new Float32Array(tensors.get(name)!.data.slice().buffer);
+
+export const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
+  if (a.length !== b.length) throw new Error(`${a.length} values against ${b.length}`);
+  let worst = 0;
+  for (let i = 0; i < a.length; i++) worst = Math.max(worst, Math.abs(a[i]! - b[i]!));
+  return worst;
+};
+
+export type Format = 'F32' | 'F16' | 'BF16';
+
+/** Weights by name; formats other than F32 must hold every value exactly. */
+export function writeWeights(
+  path: string,
+  weights: ReadonlyMap<string, { shape: readonly number[]; values: Float32Array }>,
+  format: Format,
+): void {
+  const encode = { F32: (x: Float32Array) => x, F16: encodeF16Exact, BF16: encodeBF16Exact }[format];
+  const tensors = new Map<string, Tensor>();
+  for (const [name, { shape, values }] of weights) {
+    const encoded = encode(values);
+    if (!encoded) throw new Error(`${name} is not exact in ${format}`);
+    tensors.set(name, { dtype: format, shape, data: new Uint8Array(encoded.buffer, encoded.byteOffset, encoded.byteLength) });
+  }
+  writeFileSync(path, writeSafetensors(tensors, new Map([['format', 'pt']])));
+}
