@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { readSealed } from '../../shared/adapters/sealed.ts';
-import { servedFactors } from '../models/adapter-path.ts';
+import { writeServedFactors } from '../models/adapter-path.ts';
 import { precisionOf } from '../models/precisions.ts';
 import { familyOf } from '../models/registry.ts';
 import { openCheckpoint } from '../models/source/checkpoint.ts';
@@ -37,18 +37,21 @@ function imageOf(digest: string, sealed: Uint8Array): AdapterImage {
   const adapter = readSealed(sealed);
   if (adapter.baseRevision !== checkpoint.revision)
     throw new Error(`load adapter ${digest}: sealed for base revision ${adapter.baseRevision}, this base is ${checkpoint.revision}`);
-  const served = [...adapter.targets].map(([path, target]) => {
+  const targets = [...adapter.targets];
+  const floats = targets.reduce((sum, [, { A, B }]) => sum + A.length + B.length, 0);
+  const memory = new SharedArrayBuffer(floats * Float32Array.BYTES_PER_ELEMENT);
+  let at = 0;
+  const take = (length: number) => {
+    at += length;
+    return { at: at - length, length };
+  };
+  const modules = targets.map(([path, target]) => {
     const spec = specs.get(path);
     if (!spec) throw new Error(`load adapter ${digest}: the base has no linear ${path}`);
-    return { path, ...servedFactors(target, spec) };
+    const image = { path, rank: target.rank, A: take(target.A.length), B: take(target.B.length) };
+    const view = ({ at, length }: { at: number; length: number }) => new Float32Array(memory, at * Float32Array.BYTES_PER_ELEMENT, length);
+    writeServedFactors(target, spec, view(image.A), view(image.B));
+    return image;
   });
-  const memory = new SharedArrayBuffer(served.reduce((sum, { A, B }) => sum + A.byteLength + B.byteLength, 0));
-  const floats = new Float32Array(memory);
-  let at = 0;
-  const put = (data: Float32Array) => {
-    floats.set(data, at);
-    at += data.length;
-    return { at: at - data.length, length: data.length };
-  };
-  return { rank: adapter.rank, memory, modules: served.map(({ path, rank, A, B }) => ({ path, rank, A: put(A), B: put(B) })) };
+  return { rank: adapter.rank, memory, modules };
 }

@@ -28,12 +28,13 @@ export interface ServedFactors {
   B: Float32Array;
 }
 
-/** Brings sealed factors, A [rank, in] and B [out, rank], into the bases and the layout that the graph reads. */
-export function servedFactors(sealed: ServedFactors, spec: LinearSpec): ServedFactors {
-  const { rank } = sealed;
-  const a = sealed.A.slice();
-  intoBasis(a, spec.in, spec.input);
-  const b = transpose(sealed.B, spec.out, rank);
+/**
+ * Brings sealed factors, A [rank, in] and B [out, rank], into the bases and the layout that the graph reads: writes
+ * `a` [in, rank] and `b` [rank, out]. The sealed A is consumed.
+ */
+export function writeServedFactors(sealed: ServedFactors, spec: LinearSpec, a: Float32Array, b: Float32Array): void {
+  intoBasis(sealed.A, spec.in, spec.input);
+  transpose(sealed.A, sealed.rank, spec.in, a);
+  transpose(sealed.B, spec.out, sealed.rank, b);
   intoBasis(b, spec.out, spec.output);
-  return { rank, A: transpose(a, rank, spec.in), B: b };
 }

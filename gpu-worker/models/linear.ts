@@ -37,8 +37,12 @@ export function intoBasis(data: Float32Array, width: number, basis: Basis): void
 }
 
 /** [rows, columns] → [columns, rows], in blocks that stay in cache. */
-export function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(data.length);
+export function transpose(
+  data: Float32Array,
+  rows: number,
+  columns: number,
+  out: Float32Array = new Float32Array(data.length),
+): Float32Array {
   const block = 32;
   for (let r0 = 0; r0 < rows; r0 += block) {
     for (let c0 = 0; c0 < columns; c0 += block) {

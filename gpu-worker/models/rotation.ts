@@ -24,10 +24,11 @@ function signsOf(width: number): Float32Array {
   });
 }
 
-function dct(m: number): Float64Array {
+/** The orthonormal DCT-II of size m, divided by √n for the butterflies that come before it. */
+function mixing(m: number, n: number): Float64Array {
   const c = new Float64Array(m * m);
   for (let i = 0; i < m; i++)
-    for (let j = 0; j < m; j++) c[i * m + j] = Math.sqrt((j === 0 ? 1 : 2) / m) * Math.cos((Math.PI * (2 * i + 1) * j) / (2 * m));
+    for (let j = 0; j < m; j++) c[i * m + j] = Math.sqrt((j === 0 ? 1 : 2) / (m * n)) * Math.cos((Math.PI * (2 * i + 1) * j) / (2 * m));
   return c;
 }
 
@@ -35,34 +36,46 @@ export function rotation(width: number): Rotation {
   const n = width & -width;
   const m = width / n;
   const signs = signsOf(width);
-  const mix = dct(m);
-  const norm = 1 / Math.sqrt(n);
+  const mix = mixing(m, n);
   const row = new Float64Array(width);
-  const column = new Float64Array(m);
+
+  /** Walsh–Hadamard butterflies within each block of n: two levels in one pass, the last alone if their number is odd. */
+  function butterflies(): void {
+    let half = 1;
+    for (; half * 4 <= n; half *= 4) {
+      for (let block = 0; block < width; block += 4 * half) {
+        for (let i = block; i < block + half; i++) {
+          const a = row[i]! + row[i + half]!;
+          const b = row[i]! - row[i + half]!;
+          const c = row[i + 2 * half]! + row[i + 3 * half]!;
+          const d = row[i + 2 * half]! - row[i + 3 * half]!;
+          row[i] = a + c;
+          row[i + half] = b + d;
+          row[i + 2 * half] = a - c;
+          row[i + 3 * half] = b - d;
+        }
+      }
+    }
+    if (half === n) return;
+    for (let block = 0; block < width; block += n) {
+      for (let i = block; i < block + half; i++) {
+        const a = row[i]!;
+        row[i] = a + row[i + half]!;
+        row[i + half] = a - row[i + half]!;
+      }
+    }
+  }
 
   function rotateRow(data: Float32Array, at: number): void {
-    for (let i = 0; i < width; i++) row[i] = data[at + i]! * signs[i]! * norm;
-    for (let half = 1; half < n; half *= 2) {
-      for (let block = 0; block < width; block += 2 * half) {
-        for (let i = block; i < block + half; i++) {
-          const a = row[i]!;
-          const b = row[i + half]!;
-          row[i] = a + b;
-          row[i + half] = a - b;
-        }
-      }
-    }
-    if (m > 1) {
+    for (let i = 0; i < width; i++) row[i] = data[at + i]! * signs[i]!;
+    butterflies();
+    for (let j = 0; j < m; j++) {
       for (let i = 0; i < n; i++) {
-        column.fill(0);
-        for (let k = 0; k < m; k++) {
-          const x = row[k * n + i]!;
-          for (let j = 0; j < m; j++) column[j]! += x * mix[k * m + j]!;
-        }
-        for (let j = 0; j < m; j++) row[j * n + i] = column[j]!;
+        let sum = 0;
+        for (let k = 0; k < m; k++) sum += row[k * n + i]! * mix[k * m + j]!;
+        data[at + j * n + i] = sum;
       }
     }
-    for (let i = 0; i < width; i++) data[at + i] = row[i]!;
   }
 
   return {

@@ -81,26 +81,25 @@ export class AdapterTier {
     while (this.#fetching >= FETCHES) await this.#change();
     this.#fetching++;
     try {
-      const sealed = await this.#fetch(digest);
+      const { disk, engine } = this.#options;
+      const cached = await disk.get(digest);
+      const sealed = cached ?? (await this.#download(digest));
       await this.#takeRoom(sealed.length, digest, entry);
       await this.#leaving.get(digest);
-      await this.#options.engine.load(digest, sealed);
+      await Promise.all([engine.load(digest, sealed), cached ?? disk.put(digest, sealed)]);
     } finally {
       this.#fetching--;
       this.#wake();
     }
   }
 
-  async #fetch(digest: string): Promise<Uint8Array> {
-    const { disk, objects, budget } = this.#options;
-    const cached = await disk.get(digest);
-    if (cached) return cached;
+  async #download(digest: string): Promise<Uint8Array> {
+    const { objects, budget } = this.#options;
     const sealed = await objects.get(sealedKey(digest), budget);
     const got = sha256(sealed);
     if (got !== digest) {
       throw new Failure({ kind: 'internal', message: `load adapter ${digest}: the stored object has SHA-256 ${got}` });
     }
-    await disk.put(digest, sealed);
     return sealed;
   }
 
