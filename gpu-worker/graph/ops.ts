@@ -60,26 +60,6 @@ export function reshape(g: Graph, x: Value, shape: readonly number[], dims: read
   return out;
 }
 
-export function concatLast(g: Graph, parts: readonly Value[]): Value {
-  const out = {
-    name: g.path('concat'),
-    dtype: parts[0]!.dtype,
-    dims: withLast(
-      parts[0]!,
-      parts.reduce((n, p) => n + Number(last(p)), 0),
-    ),
-  };
-  g.node('Concat', parts, [out], { axis: { int: -1 } });
-  return out;
-}
-
-/** Cuts the last axis into parts of the given sizes. */
-export function splitLast(g: Graph, x: Value, sizes: readonly number[]): Value[] {
-  const outs = sizes.map((n) => ({ name: g.path('split'), dtype: x.dtype, dims: withLast(x, n) }));
-  g.node('Split', [x, g.ints(sizes)], outs, { axis: { int: -1 } });
-  return outs;
-}
-
 /** gain ∘ x / √(mean(x²) + ε) by row. */
 export function rmsNorm(g: Graph, x: Value, gain: Value, epsilon: number): Value {
   const out = { ...x, name: g.path('norm') };
@@ -88,13 +68,6 @@ export function rmsNorm(g: Graph, x: Value, gain: Value, epsilon: number): Value
 }
 
 /** As rmsNorm; also returns 1/√(mean(x²) + ε) of each row, [..., 1]. */
-export function rmsNormWithScale(g: Graph, x: Value, gain: Value, epsilon: number): { norm: Value; inverse: Value } {
-  const norm = { ...x, name: g.path('norm') };
-  const inverse = { name: g.path('inverse_rms'), dtype: x.dtype, dims: withLast(x, 1) };
-  g.node('SimplifiedLayerNormalization', [x, gain], [norm, inverse], { axis: { int: -1 }, epsilon: { float: epsilon } });
-  return { norm, inverse };
-}
-
 /** sum = x + y; norm = rmsNorm(sum). One pass instead of two. */
 export function addRmsNorm(g: Graph, x: Value, y: Value, gain: Value, epsilon: number): { norm: Value; sum: Value } {
   const norm = { ...x, name: g.path('norm') };
