@@ -10,6 +10,7 @@ import { docs } from './routes/docs.ts';
 import { health } from './routes/health.ts';
 import { inference } from './routes/inference.ts';
 import { internal } from './routes/internal.ts';
+import { metrics } from './routes/metrics.ts';
 import { models } from './routes/models.ts';
 import { allowedMethods } from './routes/not-found.ts';
 import { s3 } from './routes/s3.ts';
@@ -19,7 +20,7 @@ import { usage } from './routes/usage.ts';
 export const app = new OpenAPIHono<AppEnv>();
 
 app.use(requestId(), drainRefused());
-for (const area of [health, inference, models, adapters, tenancy, usage, admin, internal, s3]) app.route('/', area);
+for (const area of [health, inference, models, adapters, tenancy, usage, admin, metrics, internal, s3]) app.route('/', area);
 app.route('/', docs(app));
 
 app.onError(onError);

@@ -12,6 +12,8 @@ interface Description {
   form?: z.ZodType;
   query?: z.ZodObject;
   answer: z.ZodType;
+  /** Of the answer, where it is not JSON. */
+  answerType?: string;
   status?: number;
   /** The answer is an event stream when the request says `stream: true`. */
   streams?: boolean;
@@ -47,7 +49,7 @@ export function describe(area: OpenAPIHono<AppEnv>, d: Description): void {
       [d.status ?? 200]: {
         description: d.summary,
         content: {
-          'application/json': { schema: d.answer },
+          [d.answerType ?? 'application/json']: { schema: d.answer },
           ...(d.streams ? { 'text/event-stream': { schema: z.string() } } : {}),
         },
       },

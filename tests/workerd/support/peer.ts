@@ -1,6 +1,6 @@
 /**
  * A peer of the edge that speaks the worker's side of the contract, signatures included, without an
- * engine: it answers /generate, /seal and /totals as each test tells it to. Everything on the edge's side
+ * engine: it answers /generate, /seal, /totals and /metrics as each test tells it to. Everything on the edge's side
  * of the wire is real.
  */
 import { createHash } from 'node:crypto';
@@ -42,6 +42,7 @@ export class Peer {
   onGenerate: Handler<GenerateRequest> = (request, res) =>
     json(res, 200, { echo: request.model, switchyard: { request_id: request.request_id } });
   onSeal: Handler<SealRequest> = (request, res) => json(res, 200, sealResult(request));
+  onMetrics: (res: ServerResponse) => void = (res) => res.writeHead(200, { 'content-type': 'text/plain' }).end();
   #server: Server;
   #guard = new ReplayGuard();
   #timer: NodeJS.Timeout | null = null;
@@ -103,6 +104,7 @@ export class Peer {
     for await (const chunk of req) chunks.push(chunk as Buffer);
     const body = Buffer.concat(chunks);
     const path = req.url ?? '/';
+    if (path === '/metrics') return this.onMetrics(res);
     await verifyCall(SECRET, 'edge', 'worker', { method: req.method ?? 'GET', path, body }, req.headers.authorization, this.#guard);
     if (path === '/totals') return json(res, 200, { worker: this.name, tenants: this.totals });
     const value: unknown = JSON.parse(body.toString('utf8'));
