@@ -19,7 +19,10 @@ export interface OpenedEngine extends AsyncDisposable {
 export async function open(options: Pick<EngineOptions, 'basePath' | 'precision'> & Partial<EngineOptions>): Promise<OpenedEngine> {
   const home = await mkdtemp(join(tmpdir(), 'switchyard-engine-'));
   const journalPath = join(home, 'usage.jsonl');
-  const engine = await openEngine({ home, journalPath, ...options });
+  const engine = await openEngine({ home, journalPath, ...options }).catch(async (cause: unknown) => {
+    await rm(home, { recursive: true });
+    throw cause;
+  });
   return {
     engine,
     journalPath,
