@@ -19,9 +19,13 @@ const RANK_STEPS = [8, 16, 32, 64, 128, 256, 512, 1024, 2048];
 
 export function paddedRank(rank: number): number {
   const step = RANK_STEPS.find((r) => r >= rank);
-  if (step === undefined) throw new RangeError(`adapters of total rank ${rank}: at most ${RANK_STEPS.at(-1)} in one request`);
+  if (step === undefined) throw new RangeError(`adapters of total rank ${rank}: at most ${RANK_STEPS.at(-1)} fit a slot`);
   return step;
 }
+
+/** The largest total rank of which one slot fits `budget` bytes: what a request may ask for. */
+export const largestRank = (linears: readonly LinearSpec[], budget: number): number =>
+  RANK_STEPS.findLast((rank) => adapterSlotBytes(linears, rank) <= budget) ?? RANK_STEPS[0]!;
 
 export const adapterSlotBytes = (linears: readonly LinearSpec[], rank: number): number =>
   linears.reduce((sum, l) => sum + (l.in + l.out) * rank * 4, 0);

@@ -58,38 +58,43 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
   };
   const thread = new Worker(new URL('./thread.ts', import.meta.url), { workerData: settings });
   const loader = new Worker(new URL('./loader.ts', import.meta.url), { workerData: settings });
-  const base = await new Promise<BaseInfo>((resolve, reject) => {
+  const { base, maxRank } = await new Promise<Extract<FromEngine, { type: 'ready' }>>((resolve, reject) => {
     thread.once('error', reject);
     thread.once('message', (message: FromEngine) => {
       thread.removeListener('error', reject);
-      if (message.type === 'ready') resolve(message.base);
+      if (message.type === 'ready') resolve(message);
       else reject(new Error(`engine thread: expected it to be ready first, got ${message.type}`));
     });
   }).catch(async (cause: unknown) => {
     await Promise.all([thread.terminate(), loader.terminate()]);
     throw cause;
   });
-  return new EngineClient(base, settings, options.queue ?? DEFAULT_QUEUE, thread, loader);
+  return new EngineClient(base, settings, maxRank, options.queue ?? DEFAULT_QUEUE, thread, loader);
 }
 
 class EngineClient implements Engine {
   readonly base: BaseInfo;
   readonly #settings: EngineSettings;
+  /** Of all adapters of a request together. */
+  readonly #maxRank: number;
   readonly #queueLimit: number;
   readonly #thread: Worker;
   readonly #loader: Worker;
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #calls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   readonly #resident = new Map<string, Promise<void>>();
+  /** Ranks of the adapters that the engine thread has. */
+  readonly #ranks = new Map<string, number>();
   /** How many running requests hold each adapter. */
   readonly #held = new Map<string, number>();
   #call = 0;
   #sequences = 0;
   #broken: Error | null = null;
 
-  constructor(base: BaseInfo, settings: EngineSettings, queueLimit: number, thread: Worker, loader: Worker) {
+  constructor(base: BaseInfo, settings: EngineSettings, maxRank: number, queueLimit: number, thread: Worker, loader: Worker) {
     this.base = base;
     this.#settings = settings;
+    this.#maxRank = maxRank;
     this.#queueLimit = queueLimit;
     this.#thread = thread;
     this.#loader = loader;
@@ -116,23 +121,24 @@ class EngineClient implements Engine {
   async #load(digest: string, sealed: Uint8Array): Promise<void> {
     const image = await this.#ask<AdapterImage>((call) => this.#loader.postMessage({ call, digest, sealed } satisfies ToLoader));
     await this.#ask((call) => this.#send({ type: 'add', call, digest, image }));
+    this.#ranks.set(digest, image.rank);
   }
 
   isResident(digest: string): boolean {
-    return this.#resident.has(digest);
+    return this.#ranks.has(digest);
   }
 
   async unload(digest: string): Promise<void> {
     if (this.#held.has(digest)) throw new Error(`unload adapter ${digest}: a request is using it`);
     if (!this.#resident.delete(digest)) return;
+    this.#ranks.delete(digest);
     await this.#ask((call) => this.#send({ type: 'remove', call, digest }));
   }
 
   submit(request: EngineRequest, onEvents: (events: EngineEvent[]) => void): { cancel(): void } {
     if (this.#broken) throw new Failure({ kind: 'internal', message: `generate: the engine is not running: ${this.#broken.message}` });
     this.#checkLengths(request);
-    const missing = request.adapters.find(({ digest }) => !this.#resident.has(digest));
-    if (missing) throw new Failure({ kind: 'internal', message: `generate: adapter ${missing.digest} is not resident` });
+    this.#checkAdapters(request);
     const sequences = request.prompts.length * request.n;
     const { slots } = this.#settings;
     const room = slots + this.#queueLimit;
@@ -149,6 +155,18 @@ class EngineClient implements Engine {
     for (const { digest } of request.adapters) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
     this.#send({ type: 'submit', request });
     return { cancel: () => this.#send({ type: 'cancel', id: request.id }) };
+  }
+
+  #checkAdapters({ adapters }: EngineRequest): void {
+    let rank = 0;
+    for (const { digest } of adapters) {
+      const own = this.#ranks.get(digest);
+      if (own === undefined) throw new Failure({ kind: 'internal', message: `generate: adapter ${digest} is not resident` });
+      rank += own;
+    }
+    if (rank <= this.#maxRank) return;
+    const message = `adapters: their ranks add up to ${rank}, at most ${this.#maxRank} fit one request`;
+    throw new Failure({ kind: 'invalid_request', message, param: adapters.length > 1 ? 'adapters' : 'model' });
   }
 
   #checkLengths({ prompts, sampling }: EngineRequest): void {

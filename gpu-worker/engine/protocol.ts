@@ -32,7 +32,7 @@ export type ToEngine =
   | { type: 'close' };
 
 export type FromEngine =
-  | { type: 'ready'; base: BaseInfo; kvBytes: number }
+  | { type: 'ready'; base: BaseInfo; maxRank: number }
   | { type: 'events'; batches: [string, EngineEvent[]][] }
   | { type: 'done'; call: number }
   | { type: 'stats'; call: number; stats: EngineStats };

@@ -9,7 +9,7 @@ import { openCheckpoint } from '../models/source/checkpoint.ts';
 import { Session } from '../runtime/session.ts';
 import { hasChatTemplate } from '../tokenizer/chat.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
-import { AdapterSlots, type ServedAdapter } from './adapter-slots.ts';
+import { AdapterSlots, largestRank, type ServedAdapter } from './adapter-slots.ts';
 import { EngineCore } from './core.ts';
 import { Executor } from './executor.ts';
 import { UsageJournal } from './journal.ts';
@@ -47,7 +47,7 @@ const kvBytes = kvBytesPerSlot(config, context) * settings.slots;
 
 send({
   type: 'ready',
-  kvBytes,
+  maxRank: largestRank(model.linears, settings.adapterBudget),
   base: {
     id: checkpoint.id,
     revision: checkpoint.revision,

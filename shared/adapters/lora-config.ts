@@ -11,7 +11,8 @@ import { quote, rejected } from './findings.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from './json.ts';
 import { CONFIG_FILE } from './package-files.ts';
 
-const MAX_RANK = 4_096;
+/** The most that a worker can have in one request. */
+const MAX_RANK = 2_048;
 const MAX_NAMES = 100_000;
 
 const rank = z.number().int().min(1).max(MAX_RANK);

@@ -1,17 +1,18 @@
 /** Adapters on a tiny llama, from PEFT's package to the engine's answers: single, mixed, and beside each other. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { copyFileSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { baseModules } from '../../../gpu-worker/base-modules.ts';
 import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
 import { sealPackage } from '../../../gpu-worker/peft/seal.ts';
-import { readSealed } from '../../../shared/adapters/sealed.ts';
+import { readSealed, writeSealed } from '../../../shared/adapters/sealed.ts';
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
 import { fixture, packageFiles } from '../../contract/adapters/support.ts';
 import { LLAMA, temporaryFolder } from '../../unit/source/fixtures.ts';
 import { floatsOf, largestDifference, promptsOf, tensorsOf, writeWeights } from '../models/support.ts';
-import { distributions, generate, open } from './support.ts';
+import { distributions, generate, open, requestOf } from './support.ts';
 
 const TOLERANCE = 5e-4;
 const NOT_IN_PACKAGE = ['delta.safetensors'];
@@ -119,6 +120,28 @@ test('an adapter with weight zero leaves the base as it is', async () => {
   const adapters = [{ digest: await load('lora-r4-all-linear'), weight: 0 }];
   const [got, base] = [await distributions(engine, PROMPT, adapters), await distributions(engine, PROMPT)];
   assert.ok(Math.max(...got.map((row, i) => largestDifference(row, base[i]!))) < 1e-5);
+});
+
+describe('the total rank of a request', () => {
+  const [path, { in: width, out }] = [...modules.linears][0]!;
+  const wide = async (rank: number) => {
+    const targets = new Map([[path, { A: new Float32Array(rank * width).fill(0.01), B: new Float32Array(rank * out).fill(0.01), rank }]]);
+    const sealed = writeSealed({ baseRevision: modules.revision, rank, targets });
+    const digest = createHash('sha256').update(sealed).digest('hex');
+    await engine.load(digest, sealed);
+    return digest;
+  };
+
+  test('up to what a slot holds it is served, beyond that refused while others go on', async () => {
+    const running = generate(engine, PROMPT, { maxTokens: 40, ignoreEos: true });
+    const digest = await wide(300);
+    const adapters = (n: number) => Array.from({ length: n }, () => ({ digest, weight: 0.1 }));
+    assert.throws(() => engine.submit(requestOf([PROMPT], { adapters: adapters(8) }), () => {}), /ranks add up to 2400, at most 2048/);
+    const single = [{ digest: await wide(2049), weight: 1 }];
+    assert.throws(() => engine.submit(requestOf([PROMPT], { adapters: single }), () => {}), /ranks add up to 2049, at most 2048/);
+    assert.equal((await generate(engine, PROMPT, { adapters: adapters(6) })).ids.length, 16);
+    assert.equal((await running).ids.length, 40);
+  });
 });
 
 describe('what may be loaded', () => {
