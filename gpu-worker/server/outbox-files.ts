@@ -24,15 +24,37 @@ export const journalFile = (folder: string, generation: number): string => join(
 export const acksFile = (folder: string, generation: number): string => join(folder, `acks-${generation}.jsonl`);
 const snapshotFile = (folder: string): string => join(folder, 'snapshot.json');
 
-async function readOr(path: string, absent: string): Promise<string> {
-  return await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return absent;
+async function readSnapshot(path: string): Promise<Snapshot> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
     throw error;
   });
+  return text === null ? { generation: 0, committed: {}, unacknowledged: [] } : Snapshot.parse(JSON.parse(text));
 }
 
-/** Without a last line that a kill cut short. */
-const wholeLines = (text: string): string => text.slice(0, text.lastIndexOf('\n') + 1);
+const PIECE_BYTES = 1 << 20;
+
+/**
+ * The file in pieces of whole lines, since a long run leaves more than a string can hold; nothing if it is absent. A
+ * last line that a kill cut short is left out.
+ */
+async function* wholeLines(path: string): AsyncGenerator<string> {
+  const file = await open(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  });
+  if (!file) return;
+  await using _ = file;
+  let rest = Buffer.alloc(0);
+  for (;;) {
+    const { bytesRead, buffer } = await file.read({ buffer: Buffer.alloc(PIECE_BYTES) });
+    if (bytesRead === 0) return;
+    const bytes = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
+    const end = bytes.lastIndexOf(0x0a) + 1;
+    rest = bytes.subarray(end);
+    yield bytes.toString('utf8', 0, end);
+  }
+}
 
 async function writeSnapshot(folder: string, snapshot: Snapshot): Promise<void> {
   const temporary = `${snapshotFile(folder)}.tmp`;
@@ -48,15 +70,15 @@ async function writeSnapshot(folder: string, snapshot: Snapshot): Promise<void> 
 
 /** What earlier runs left, folded into a snapshot; the returned generation's files do not exist yet. */
 export async function compact(folder: string, now: number): Promise<Snapshot> {
-  const before = Snapshot.parse(JSON.parse(await readOr(snapshotFile(folder), '{"generation":0,"committed":{},"unacknowledged":[]}')));
+  const before = await readSnapshot(snapshotFile(folder));
   const path = journalFile(folder, before.generation);
   const journal = new Journal(Object.entries(before.committed));
-  journal.fold(wholeLines(await readOr(path, '')), path);
+  for await (const lines of wholeLines(path)) journal.fold(lines, path);
   journal.crash(now);
 
   const acknowledged = new Set<string>();
-  for (const line of wholeLines(await readOr(acksFile(folder, before.generation), '')).split('\n')) {
-    if (line !== '') acknowledged.add(Ack.parse(JSON.parse(line)).id);
+  for await (const lines of wholeLines(acksFile(folder, before.generation))) {
+    for (const line of lines.split('\n')) if (line !== '') acknowledged.add(Ack.parse(JSON.parse(line)).id);
   }
   const after: Snapshot = {
     generation: before.generation + 1,

@@ -205,3 +205,17 @@ test('while the engine appends and the edge fails at random, every record arrive
   assert.deepEqual((await readdir(folder)).sort(), ['acks-2.jsonl', 'journal-2.jsonl', 'snapshot.json']);
   assert.equal(JSON.parse(await readFile(join(folder, 'snapshot.json'), 'utf8')).generation, 2);
 });
+
+test('a journal of any length is folded, wherever its lines are cut in reading', async () => {
+  const run: Run = { request: 0, tenant: TENANTS[0]!, commits: [], ended: true };
+  const [first, last] = linesOf([run]) as [string, string];
+  const commit = `${JSON.stringify({ t: 'commit', id: requestId(0), p: 0, c: 1 })}\n`;
+  const count = Math.ceil((5 << 20) / commit.length);
+  await writeFile(journalFile(folder, 0), first + commit.repeat(count) + last + commit.slice(0, 20));
+  const { committed, unacknowledged } = await compact(folder, 1);
+  assert.equal(committed[TENANTS[0]!], count);
+  assert.deepEqual(
+    unacknowledged.map((r) => [r.completion_tokens, r.outcome]),
+    [[count, 'finished']],
+  );
+});
