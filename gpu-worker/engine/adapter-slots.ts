@@ -93,8 +93,11 @@ export class AdapterSlots {
       const rank = this.#rank;
       const a = lane.A.subarray(slot * width * rank, (slot + 1) * width * rank);
       const b = lane.B.subarray(slot * rank * out, (slot + 1) * rank * out);
-      a.fill(0);
-      b.fill(0);
+      const whole = adapters.length === 1 && adapters[0]!.factors.get(lane.spec.path)?.rank === rank;
+      if (!whole) {
+        a.fill(0);
+        b.fill(0);
+      }
       let column = 0;
       adapters.forEach((adapter, i) => {
         const factors = adapter.factors.get(lane.spec.path);

@@ -29,6 +29,8 @@ export interface EngineOptions {
 const DEFAULT_SLOTS = 16;
 const DEFAULT_CONTEXT = 8192;
 const DEFAULT_QUEUE = 256;
+/** Threads that bring an adapter into the served form side by side. */
+const LOADERS = 2;
 /** Share of the machine's memory for keys and values, and for adapter slots. */
 const KV_SHARE = 0.25;
 const ADAPTER_SHARE = 0.125;
@@ -57,7 +59,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     adapterBudget: totalmem() * ADAPTER_SHARE,
   };
   const thread = new Worker(new URL('./thread.ts', import.meta.url), { workerData: settings });
-  const loader = new Worker(new URL('./loader.ts', import.meta.url), { workerData: settings });
+  const loaders = Array.from({ length: LOADERS }, () => new Worker(new URL('./loader.ts', import.meta.url), { workerData: settings }));
   const { base, maxRank } = await new Promise<Extract<FromEngine, { type: 'ready' }>>((resolve, reject) => {
     thread.once('error', reject);
     thread.once('message', (message: FromEngine) => {
@@ -66,10 +68,10 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
       else reject(new Error(`engine thread: expected it to be ready first, got ${message.type}`));
     });
   }).catch(async (cause: unknown) => {
-    await Promise.all([thread.terminate(), loader.terminate()]);
+    await Promise.all([thread, ...loaders].map((worker) => worker.terminate()));
     throw cause;
   });
-  return new EngineClient(base, settings, maxRank, options.queue ?? DEFAULT_QUEUE, thread, loader);
+  return new EngineClient(base, settings, maxRank, options.queue ?? DEFAULT_QUEUE, thread, loaders);
 }
 
 class EngineClient implements Engine {
@@ -79,7 +81,7 @@ class EngineClient implements Engine {
   readonly #maxRank: number;
   readonly #queueLimit: number;
   readonly #thread: Worker;
-  readonly #loader: Worker;
+  readonly #loaders: readonly Worker[];
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #calls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   readonly #resident = new Map<string, Promise<void>>();
@@ -91,19 +93,21 @@ class EngineClient implements Engine {
   #sequences = 0;
   #broken: Error | null = null;
 
-  constructor(base: BaseInfo, settings: EngineSettings, maxRank: number, queueLimit: number, thread: Worker, loader: Worker) {
+  constructor(base: BaseInfo, settings: EngineSettings, maxRank: number, queueLimit: number, thread: Worker, loaders: readonly Worker[]) {
     this.base = base;
     this.#settings = settings;
     this.#maxRank = maxRank;
     this.#queueLimit = queueLimit;
     this.#thread = thread;
-    this.#loader = loader;
+    this.#loaders = loaders;
     thread.on('message', (message: FromEngine) => this.#receive(message));
-    loader.on('message', (message: FromLoader) => {
-      if ('error' in message) this.#settle(message.call, (call) => call.reject(new Error(message.error)));
-      else this.#settle(message.call, (call) => call.resolve(message.image as never));
-    });
-    for (const worker of [thread, loader]) {
+    for (const loader of loaders) {
+      loader.on('message', (message: FromLoader) => {
+        if ('error' in message) this.#settle(message.call, (call) => call.reject(new Error(message.error)));
+        else this.#settle(message.call, (call) => call.resolve(message.image as never));
+      });
+    }
+    for (const worker of [thread, ...loaders]) {
       worker.on('error', (error: unknown) => this.#break(error instanceof Error ? error : new Error(String(error))));
       worker.on('exit', () => this.#break(new Error('the engine was closed')));
     }
@@ -119,9 +123,14 @@ class EngineClient implements Engine {
   }
 
   async #load(digest: string, sealed: Uint8Array): Promise<void> {
-    const image = await this.#ask<AdapterImage>((call) => this.#loader.postMessage({ call, digest, sealed } satisfies ToLoader));
-    await this.#ask((call) => this.#send({ type: 'add', call, digest, image }));
-    this.#ranks.set(digest, image.rank);
+    const of = this.#loaders.length;
+    const images = await Promise.all(
+      this.#loaders.map((loader, index) =>
+        this.#ask<AdapterImage>((call) => loader.postMessage({ call, digest, sealed, part: { index, of } } satisfies ToLoader)),
+      ),
+    );
+    await this.#ask((call) => this.#send({ type: 'add', call, digest, images }));
+    this.#ranks.set(digest, images[0]!.rank);
   }
 
   isResident(digest: string): boolean {
@@ -130,6 +139,9 @@ class EngineClient implements Engine {
 
   async unload(digest: string): Promise<void> {
     if (this.#held.has(digest)) throw new Error(`unload adapter ${digest}: a request is using it`);
+    const loading = this.#resident.get(digest);
+    if (!loading) return;
+    await loading.catch(() => undefined);
     if (!this.#resident.delete(digest)) return;
     this.#ranks.delete(digest);
     await this.#ask((call) => this.#send({ type: 'remove', call, digest }));
@@ -198,7 +210,7 @@ class EngineClient implements Engine {
   async close(): Promise<void> {
     const exited = new Promise((resolve) => this.#thread.once('exit', resolve));
     this.#send({ type: 'close' });
-    await Promise.all([exited, this.#loader.terminate()]);
+    await Promise.all([exited, ...this.#loaders.map((loader) => loader.terminate())]);
   }
 
   #send(message: ToEngine): void {

@@ -1,6 +1,6 @@
 /**
- * The thread that turns sealed adapters into the form the graph reads, so that neither streams nor steps wait for it.
- * Results are in shared memory: the engine thread uses them where they are.
+ * A thread that turns sealed adapters into the form the graph reads, so that neither streams nor steps wait for it.
+ * Several share the modules of one adapter. Results are in shared memory: the engine thread uses them where they are.
  */
 import { createHash } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -21,20 +21,20 @@ const specs = new Map(
     .map((spec) => [spec.path, spec]),
 );
 
-port.on('message', ({ call, digest, sealed }: ToLoader) => {
+port.on('message', ({ call, digest, sealed, part }: ToLoader) => {
   let answer: FromLoader;
   try {
-    answer = { call, image: imageOf(digest, sealed) };
+    answer = { call, image: imageOf(digest, sealed, part) };
   } catch (error) {
     answer = { call, error: error instanceof Error ? error.message : String(error) };
   }
   port.postMessage(answer);
 });
 
-function imageOf(digest: string, sealed: Uint8Array): AdapterImage {
-  const actual = createHash('sha256').update(sealed).digest('hex');
+function imageOf(digest: string, sealed: Uint8Array, part: ToLoader['part']): AdapterImage {
+  const actual = part.index === 0 ? createHash('sha256').update(sealed).digest('hex') : digest;
   if (actual !== digest) throw new Error(`load adapter ${digest}: its bytes have the digest ${actual}`);
-  const adapter = readSealed(sealed);
+  const adapter = readSealed(sealed, part);
   if (adapter.baseRevision !== checkpoint.revision)
     throw new Error(`load adapter ${digest}: sealed for base revision ${adapter.baseRevision}, this base is ${checkpoint.revision}`);
   const targets = [...adapter.targets];

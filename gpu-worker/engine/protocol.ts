@@ -16,8 +16,9 @@ export interface EngineSettings {
   adapterBudget: number;
 }
 
-/** A served adapter in shared memory: where each module's factors lie, in float32 elements. */
+/** Some modules of a served adapter in shared memory: where their factors lie, in float32 elements. */
 export interface AdapterImage {
+  /** Of the whole adapter. */
   rank: number;
   memory: SharedArrayBuffer;
   modules: { path: string; rank: number; A: { at: number; length: number }; B: { at: number; length: number } }[];
@@ -26,7 +27,7 @@ export interface AdapterImage {
 export type ToEngine =
   | { type: 'submit'; request: EngineRequest }
   | { type: 'cancel'; id: string }
-  | { type: 'add'; call: number; digest: string; image: AdapterImage }
+  | { type: 'add'; call: number; digest: string; images: AdapterImage[] }
   | { type: 'remove'; call: number; digest: string }
   | { type: 'stats'; call: number }
   | { type: 'close' };
@@ -37,5 +38,6 @@ export type FromEngine =
   | { type: 'done'; call: number }
   | { type: 'stats'; call: number; stats: EngineStats };
 
-export type ToLoader = { call: number; digest: string; sealed: Uint8Array };
+/** `part`: which of the loaders this is for, each of which does its share of the modules. */
+export type ToLoader = { call: number; digest: string; sealed: Uint8Array; part: { index: number; of: number } };
 export type FromLoader = { call: number; image: AdapterImage } | { call: number; error: string };

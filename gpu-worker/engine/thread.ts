@@ -84,7 +84,7 @@ function handle(message: ToEngine): void {
       core.cancel(message.id);
       break;
     case 'add':
-      core.addAdapter(message.digest, adapterOf(message.image));
+      core.addAdapter(message.digest, adapterOf(message.images));
       send({ type: 'done', call: message.call });
       break;
     case 'remove':
@@ -102,10 +102,13 @@ function handle(message: ToEngine): void {
   }
 }
 
-function adapterOf({ rank, memory, modules }: AdapterImage): ServedAdapter {
-  const floats = new Float32Array(memory);
-  const slice = ({ at, length }: { at: number; length: number }) => floats.subarray(at, at + length);
-  return { rank, factors: new Map(modules.map((m) => [m.path, { rank: m.rank, A: slice(m.A), B: slice(m.B) }])) };
+function adapterOf(images: AdapterImage[]): ServedAdapter {
+  const factors = images.flatMap(({ memory, modules }) => {
+    const floats = new Float32Array(memory);
+    const slice = ({ at, length }: { at: number; length: number }) => floats.subarray(at, at + length);
+    return modules.map((m) => [m.path, { rank: m.rank, A: slice(m.A), B: slice(m.B) }] as const);
+  });
+  return { rank: images[0]!.rank, factors: new Map(factors) };
 }
 
 function stats(): EngineStats {
