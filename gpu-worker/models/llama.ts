@@ -7,6 +7,7 @@
  * Under a precision that rotates, the stream is kept in a rotated basis (see rotation.ts), norm gains are folded into
  * the linears that follow, and values are rotated head by head. The function computed is the same.
  */
+import { Failure } from '../../shared/errors.ts';
 import type { Graph, Value } from '../graph/ir.ts';
 import * as ops from '../graph/ops.ts';
 import { Residual } from './blocks/residual.ts';
@@ -48,7 +49,14 @@ function basesOf(config: ModelConfig, precision: Precision, weights: WeightSourc
   };
 }
 
+/** The attention operator's own limit. */
+const HEAD_MULTIPLE = 16;
+
 function linears(config: ModelConfig, precision: Precision, weights: WeightSource): LinearSpec[] {
+  if (config.head_dim % HEAD_MULTIPLE !== 0) {
+    const message = `llama: head_dim: expected a multiple of ${HEAD_MULTIPLE}, got ${config.head_dim}`;
+    throw new Failure({ kind: 'unsupported', message });
+  }
   const { hidden_size: hidden, intermediate_size: ff, attention_bias, mlp_bias } = config;
   const q = config.num_attention_heads * config.head_dim;
   const kv = config.num_key_value_heads * config.head_dim;
