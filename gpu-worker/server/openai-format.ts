@@ -63,7 +63,8 @@ function chatFormat(name: TokenNames): ApiFormat {
 
 /** Up to k + 1 alternatives: the token itself is always among them, as with OpenAI. */
 function completionAlternatives(entry: TokenLogprob, name: TokenNames): Record<string, number> {
-  const alternatives: Record<string, number> = {};
+  // Without a prototype: "constructor" is a token like any other.
+  const alternatives: Record<string, number> = Object.create(null);
   // Worst first, so that of two tokens with the same text the likelier one stays.
   for (const { id, logprob } of [...entry.top].reverse()) alternatives[name(id).text] = logprob;
   alternatives[name(entry.id).text] ??= entry.logprob;

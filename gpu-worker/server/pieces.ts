@@ -20,7 +20,9 @@ export interface LogprobEntry {
 
 function append(piece: Piece, text: string, entries: LogprobEntry[] | null): void {
   piece.text += text;
-  if (entries) piece.logprobs = [...(piece.logprobs ?? []), ...entries];
+  if (!entries) return;
+  piece.logprobs ??= [];
+  for (const entry of entries) piece.logprobs.push(entry);
 }
 
 /** Folds the events of one step into one piece a sequence, or a whole answer's when `into` is kept between steps. */
