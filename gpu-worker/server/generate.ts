@@ -103,8 +103,12 @@ export function generateHandler(options: GenerateOptions) {
       const message = `generate: this worker serves ${base.id} at revision ${base.revision}, not ${request.base} at ${request.base_revision}`;
       throw new Failure({ kind: 'unavailable', message, retryAfterSeconds: 1 });
     }
+    if (!text && request.stop.length > 0) {
+      const message = `generate with ${base.id}: this base has no tokenizer, so there is no text in which to find stop strings`;
+      throw new Failure({ kind: 'unsupported', message, param: 'stop' });
+    }
     const began = performance.now();
-    const prompts = encodePrompts(request.input, base, text);
+    const prompts = await encodePrompts(request.input, base, text);
     const release = await adapters.acquire(request.adapters.map(({ digest }) => digest));
     try {
       const writer = new ResponseWriter(request, text?.tokenizer ?? null, Date.now());

@@ -25,6 +25,8 @@ export interface TextTokenizer {
   /** Bytes that a token adds to the shown text; none for a special token (unless asked for) and for ids without a token. */
   tokenBytes(id: number, options?: { specials: boolean }): Uint8Array;
   isSpecial(id: number): boolean;
+  /** Bytes of the longest token: a text of n tokens is at most n times as long. Looks at the whole vocabulary. */
+  longestToken(): number;
   stream(): TextStream;
 }
 
@@ -94,6 +96,13 @@ export function createTokenizer(source: TokenizerSource): TextTokenizer {
     decodeToken: (id) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(allBytes(id)),
     tokenBytes: (id, options) => (options?.specials || !tokenizer.isSpecial(id) ? allBytes(id) : NO_BYTES),
     isSpecial: (id) => added.get(id)?.special ?? false,
+    longestToken() {
+      const tokens = [
+        ...Object.keys(parsed.data.model.vocab).map(bytesOf),
+        ...parsed.data.added_tokens.map(({ content }) => utf8.encode(content)),
+      ];
+      return tokens.reduce((most, bytes) => Math.max(most, bytes.length), 1);
+    },
     stream: () => new TextStream(tokenizer.tokenBytes),
   };
   return tokenizer;

@@ -164,6 +164,40 @@ test('a base without a tokenizer: text is empty, tokens are numbers by name, tex
   const refused = await worker.generate(generateRequest());
   assert.equal(refused.status, 400);
   assert.match((await bodyOf(refused)).error.message, /no tokenizer/);
+
+  const stopping = await worker.generate({ ...request, stop: ['x'] });
+  assert.equal(stopping.status, 400);
+  assert.match((await bodyOf(stopping)).error.message, /no text in which to find stop strings/);
+});
+
+test('a text that cannot fit the context is refused before it is encoded', async () => {
+  const text = byteText();
+  const encode = () => assert.fail('it was encoded');
+  await using worker = await startWorker(sayingHello, { ...text, tokenizer: { ...text.tokenizer, encode, encodeRendered: encode } });
+  const content = 'é'.repeat(65);
+  for (const input of [
+    { kind: 'completion' as const, prompts: [content] },
+    { kind: 'chat' as const, messages: [{ role: 'user' as const, content }] },
+  ]) {
+    const response = await worker.generate(generateRequest({ input }));
+    assert.equal(response.status, 400);
+    const { error } = await bodyOf(response);
+    assert.equal(error.code, 'context_length_exceeded');
+    assert.match(error.message, /128 tokens, at most 128 bytes of text; \w+ has 1\d\d bytes/);
+  }
+});
+
+test('a token whose text JavaScript knows otherwise is among its alternatives', async () => {
+  const engine = playedEngine(({ step }) => {
+    step({ type: 'tokens', sequence: 0, ids: [98], text: 'constructor', logprobs: [{ id: 98, logprob: -0.5, top: [] }] });
+    step({ type: 'finish', sequence: 0, reason: 'length', text: '' }, done(1, 1));
+  });
+  for (const token of ['constructor', '__proto__']) {
+    const text = byteText();
+    await using worker = await startWorker(engine, { ...text, tokenizer: { ...text.tokenizer, decodeToken: () => token } });
+    const body = await bodyOf(await worker.generate(generateRequest({ input: { kind: 'completion', prompts: [[5]] }, logprobs: 0 })));
+    assert.deepEqual(Object.entries(body.choices[0]!.logprobs.top_logprobs[0]!), [[token, -0.5]]);
+  }
 });
 
 test('chat logprobs carry bytes and alternatives', async () => {
