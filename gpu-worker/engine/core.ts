@@ -138,16 +138,15 @@ export class EngineCore {
 
   /** How many sequences may run beside each other when the largest total rank is `rank`. */
   #slotsFor(rank: number): number {
-    const { kv, linears, adapterBudget, adapterSlots } = this.#parts;
+    const { kv, linears, adapterBudget } = this.#parts;
     if (rank === 0) return kv.slots;
-    if (this.#fitsLayout(rank)) return adapterSlots.slots;
     return Math.max(1, Math.min(kv.slots, Math.floor(adapterBudget / adapterSlotBytes(linears, paddedRank(rank)))));
   }
 
-  /** A layout for large ranks has fewer slots: it is kept for smaller ones only while something runs in it. */
+  /** A layout for larger ranks is kept unless one for `rank` has more slots. */
   #fitsLayout(rank: number): boolean {
-    const { kv, adapterSlots } = this.#parts;
-    return rank <= adapterSlots.rank && (this.#running.length > 0 || adapterSlots.slots === kv.slots);
+    const { adapterSlots } = this.#parts;
+    return rank <= adapterSlots.rank && adapterSlots.slots >= this.#slotsFor(rank);
   }
 
   // execute and commit

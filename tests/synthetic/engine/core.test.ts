@@ -89,6 +89,17 @@ test('when a wide adapter has left its layout to narrow ones and bare requests, 
   for (const { name, request } of others) assert.deepEqual(ids(request), alone(name, 20), `adapter ${name}`);
 });
 
+test('a wide adapter that has left holds nobody up: narrow ones get all slots while some of them still run', () => {
+  const { core, finish, ids } = make(2);
+  core.submit(ask('c', 3));
+  const narrow = Array.from({ length: SLOTS - 1 }, () => ask('a', 40));
+  for (const request of [...narrow, ask(null, 40)]) core.submit(request);
+  for (let i = 0; i < SLOTS + 6; i++) core.step();
+  assert.deepEqual([core.active, core.queued], [SLOTS, 0]);
+  finish();
+  for (const request of narrow) assert.deepEqual(ids(request), alone('a', 40));
+});
+
 test('adapters that do not fit side by side wait', () => {
   const { core, ids } = make(2);
   const requests = Array.from({ length: 5 }, () => ask('c', 6));
