@@ -35,6 +35,9 @@ const samplingOf = (request: GenerateRequest): SamplingOptions => ({
   echo: request.echo,
 });
 
+/** What may wait in memory for a client that reads slower than the engine generates. */
+const MOST_UNREAD_BYTES = 64_000_000;
+
 type Done = Extract<EngineEvent, { type: 'done' }>;
 
 const brokenOff = (done: Done): Failure =>
@@ -67,6 +70,8 @@ function streamedAnswer(response: ServerResponse, writer: ResponseWriter, sequen
       if (text === '') return;
       begin();
       response.write(text);
+      if (response.writableLength > MOST_UNREAD_BYTES)
+        throw new Failure({ kind: 'upstream', message: `generate: the client left ${response.writableLength} bytes of its stream unread` });
     },
     end(done, receipt) {
       if (done.outcome !== 'finished' || !last) {

@@ -1,6 +1,7 @@
 /** POST /generate answers in OpenAI's form, field for field, and tells the engine when nobody listens any more. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { EngineEvent } from '../../../shared/contract/engine.ts';
 import { signCall } from '../../../shared/contract/signature.ts';
 import { Failure } from '../../../shared/errors.ts';
 import { byteText } from './byte-tokens.ts';
@@ -265,6 +266,23 @@ test('a client that goes away cancels its request', async () => {
   await response.body!.getReader().read();
   leaving.abort();
   await cancelled.promise;
+});
+
+test('a client that does not read its stream is cut off', async () => {
+  const cancelled = Promise.withResolvers<void>();
+  const engine = playedEngine(({ step, cancelled: told }) => {
+    const text = 'x'.repeat(1_000_000);
+    const timer = setInterval(() => step({ type: 'tokens', sequence: 0, ids: [72], text, logprobs: null }), 1);
+    void told.then(() => {
+      clearInterval(timer);
+      step({ ...done(1, 1), outcome: 'cancelled' } as EngineEvent);
+      cancelled.resolve();
+    });
+  });
+  await using worker = await startWorker(engine, byteText());
+  const response = await worker.generate(generateRequest({ stream: true }));
+  await cancelled.promise;
+  await assert.rejects(response.text(), /terminated/);
 });
 
 test('an engine that breaks off: 500 before the first token, afterwards an error event and no [DONE]', async () => {
