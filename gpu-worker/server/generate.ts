@@ -38,6 +38,19 @@ const samplingOf = (request: GenerateRequest): SamplingOptions => ({
 /** What may wait in memory for a client that reads slower than the engine generates. */
 const MOST_UNREAD_BYTES = 64_000_000;
 
+/** Log-probabilities in one whole answer: some 300 MB of JSON. A stream may have any number. */
+const MOST_LOGPROBS = 4_000_000;
+
+function checkSize(request: GenerateRequest, prompts: number[][], context: number): void {
+  if (request.stream || request.logprobs === null) return;
+  const most = Math.min(request.max_tokens ?? context, context);
+  const tokens = prompts.reduce((sum, prompt) => sum + request.n * (most + (request.echo ? prompt.length : 0)), 0);
+  const wanted = tokens * (request.logprobs + 1);
+  if (wanted <= MOST_LOGPROBS) return;
+  const message = `logprobs: an answer may hold ${MOST_LOGPROBS} of them, this one up to ${wanted}; stream it, or lower n, max_tokens or the number of alternatives`;
+  throw new Failure({ kind: 'invalid_request', message, param: 'logprobs' });
+}
+
 type Done = Extract<EngineEvent, { type: 'done' }>;
 
 const brokenOff = (done: Done): Failure =>
@@ -114,6 +127,7 @@ export function generateHandler(options: GenerateOptions) {
     }
     const began = performance.now();
     const prompts = await encodePrompts(request.input, base, text);
+    checkSize(request, prompts, base.context_length);
     const release = await adapters.acquire(request.adapters.map(({ digest }) => digest));
     try {
       const writer = new ResponseWriter(request, text?.tokenizer ?? null, Date.now());

@@ -268,6 +268,17 @@ test('a client that goes away cancels its request', async () => {
   await cancelled.promise;
 });
 
+test('a whole answer with more log-probabilities than memory should hold is refused', async () => {
+  const submitted = playedEngine(({ step }) => step({ type: 'finish', sequence: 0, reason: 'length', text: '' }, done(1, 0)));
+  await using worker = await startWorker(submitted, byteText());
+  const input = { kind: 'completion' as const, prompts: Array.from({ length: 20 }, () => [5]) };
+  const request = generateRequest({ input, n: 128, max_tokens: null, logprobs: 20 });
+  const refused = await worker.generate(request);
+  assert.equal(refused.status, 400);
+  assert.match((await bodyOf(refused)).error.message, /may hold 4000000 of them, this one up to 6881280/);
+  assert.equal((await worker.generate({ ...request, request_id: 'req_000000000000000000000002', logprobs: 2 })).status, 200);
+});
+
 test('a client that does not read its stream is cut off', async () => {
   const cancelled = Promise.withResolvers<void>();
   const engine = playedEngine(({ step, cancelled: told }) => {
