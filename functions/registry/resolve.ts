@@ -6,7 +6,7 @@ import type { AdapterRef, BaseInfo } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Env } from '../env.ts';
 import type { LiveWorker } from '../upstream/placement.ts';
-import { noWorker, servedBases } from '../upstream/snapshot.ts';
+import { absentBases, noWorker, servedBases } from '../upstream/snapshot.ts';
 import { type Found, find, guess } from './names.ts';
 
 export interface Resolved {
@@ -21,8 +21,13 @@ export interface Asked {
 
 /** What the request means now, from D1. */
 export async function resolve(env: Env, tenant: string, asked: Asked, workers: readonly LiveWorker[]): Promise<Resolved> {
-  const found = await Promise.all(namesIn(asked, workers).map(({ model, param }) => find(env, tenant, model, param)));
-  return assemble(asked, found, workers);
+  try {
+    const found = await Promise.all(namesIn(asked, workers).map(({ model, param }) => find(env, tenant, model, param)));
+    return assemble(asked, found, workers);
+  } catch (error) {
+    if (!baseOf(asked, workers) && (await absentBases(env)).includes(asked.model)) throw noWorker(JSON.stringify(asked.model));
+    throw error;
+  }
 }
 
 /** What it meant when its names were last looked up here; null without such a memory. */

@@ -4,18 +4,20 @@ import { Failure } from '../../shared/errors.ts';
 import type { Env } from '../env.ts';
 import { callWorker } from '../upstream/call.ts';
 import { order } from '../upstream/placement.ts';
-import { liveWorkers, noWorker, servedBases } from '../upstream/snapshot.ts';
+import { absentBases, liveWorkers, noWorker, servedBases } from '../upstream/snapshot.ts';
 import { modelNotFound } from './names.ts';
 
 /** The base's id: the one asked for, or the only one served. */
 export async function chooseBase(env: Env, asked: string | undefined): Promise<string> {
   const bases = servedBases(await liveWorkers(env)).map((b) => b.id);
   if (bases.length === 0) throw noWorker('uploads');
-  if (asked === undefined && bases.length > 1) {
-    const message = `base: several bases are served, so it is required: expected one of ${bases.join(', ')}`;
+  const absent = await absentBases(env);
+  if (asked === undefined && bases.length + absent.length > 1) {
+    const message = `base: several bases are served, so it is required: expected one of ${[...bases, ...absent].join(', ')}`;
     throw new Failure({ kind: 'invalid_request', message, param: 'base' });
   }
   const base = asked ?? bases[0]!;
+  if (absent.includes(base)) throw noWorker(`uploads for ${base}`);
   if (!bases.includes(base)) throw modelNotFound(base, 'base');
   return base;
 }

@@ -23,6 +23,11 @@ export async function liveWorkers(env: Env, options: { fresh?: boolean } = {}): 
   return workers;
 }
 
+/** Bases that exist but cannot answer now: to be told apart from names that mean nothing. */
+export async function absentBases(env: Env): Promise<string[]> {
+  return await fleet(env).absentBases();
+}
+
 /** A view to start from at once; null when there is none of use. Refreshes it in the background when it is no longer fresh. */
 export function recentWorkers(c: Context<AppEnv>): LiveWorker[] | null {
   const age = held ? Date.now() - held.at : Number.POSITIVE_INFINITY;

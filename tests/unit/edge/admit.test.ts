@@ -64,7 +64,7 @@ function ask(tenant: string): Promise<Response> {
   const env = {
     SWITCHYARD_SECRET: 'secret',
     DB: { prepare: () => ({ bind: () => ({ raw: rows }) }) },
-    FLEET: object({ snapshot: async () => fleet }),
+    FLEET: object({ snapshot: async () => fleet, absentBases: async () => [] }),
     LEDGER: object({ reserve: async () => ({ ok: true }), release: async (id: string) => released.push(id) }),
   };
   const app = new Hono<{ Variables: { requestId: string; arrived: number; principal: object } }>();

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BASE, Peer } from '../support/peer.ts';
 import { type Caller, type Stack, startStack } from '../support/stack.ts';
+import { upload } from '../support/upload.ts';
 
 let stack: Stack;
 let tenant: Caller;
@@ -37,6 +38,33 @@ test('when the last worker died the answer is 503 at once, and a new one serves 
   const next = await Peer.start(stack.edge.url, 'next');
   assert.equal((await complete()).status, 200);
   await next.stop();
+});
+
+test('of two bases the one without a worker is unavailable, not unknown, and the stack is not ready', async () => {
+  const other = { ...BASE, id: 'other-base', revision: 'c'.repeat(64) };
+  const [stays, leaves] = [await Peer.start(stack.edge.url, 'stays'), await Peer.start(stack.edge.url, 'leaves', [other])];
+  const ask = (body: object) => tenant.post('/v1/completions', { prompt: 'x', ...body });
+  assert.equal((await ask({ model: other.id })).status, 200);
+  assert.equal((await upload(tenant, { name: 'of-other', base: other.id })).status, 201);
+  await leaves.stop();
+  const deadline = Date.now() + 9_000;
+  while ((await tenant.get('/v1/models')).body.data.some((m: { id: string }) => m.id === other.id)) {
+    assert.ok(Date.now() < deadline, 'still listed');
+    await sleep(250);
+  }
+  for (const body of [{ model: other.id }, { model: 'of-other' }, { model: other.id, adapters: [{ model: 'of-other', weight: 1 }] }]) {
+    const answer = await ask(body);
+    assert.equal(answer.status, 503, answer.text);
+    assert.ok(answer.headers.has('retry-after'));
+  }
+  assert.equal((await ask({ model: 'never-seen' })).status, 404);
+  assert.equal((await stack.nobody.get('/ready')).status, 503);
+  assert.equal((await upload(tenant, { name: 'late', base: other.id })).status, 503);
+  assert.equal((await upload(tenant, { name: 'late' })).body.error.param, 'base');
+  assert.equal((await ask({ model: BASE.id })).status, 200);
+  await leaves.heartbeat();
+  assert.equal((await stack.nobody.get('/ready')).status, 200);
+  await stays.stop();
 });
 
 test('a worker is forgotten when its heartbeats stop', async () => {
