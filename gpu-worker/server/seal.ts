@@ -24,8 +24,9 @@ export class Sealer {
     this.#base = base;
   }
 
-  seal(files: SealQuestion['files']): Promise<Extract<SealAnswer, { ok: true }>> {
-    const answer = this.#queue.then(() => this.#ask({ files }));
+  /** `fetch` is called when it is the package's turn, so that one at a time is in memory. */
+  seal(fetch: () => Promise<SealQuestion['files']>): Promise<Extract<SealAnswer, { ok: true }>> {
+    const answer = this.#queue.then(async () => this.#ask({ files: await fetch() }));
     this.#queue = answer.catch(() => {});
     return answer;
   }
@@ -71,15 +72,13 @@ export function sealHandler(sealer: Sealer, base: BaseModules, objects: ObjectSt
     if (total > PACKAGE_LIMIT) {
       throw new Failure({ kind: 'too_large', message: `seal: expected at most ${PACKAGE_LIMIT} bytes in a package, got ${total}` });
     }
-    const files = await Promise.all(
-      request.files.map(async ({ name, key, bytes }) => {
-        // A copy, since a small object may share its memory with others.
-        const content = Uint8Array.from(await objects.get(key, bytes));
-        if (content.length === bytes) return { name, bytes: content };
-        throw new Failure({ kind: 'upstream', message: `seal: ${name} should have ${bytes} bytes, object ${key} has ${content.length}` });
-      }),
-    );
-    const { digest, bytes, card } = await sealer.seal(files);
+    const file = async ({ name, key, bytes }: SealRequest['files'][number]) => {
+      // A copy, since a small object may share its memory with others.
+      const content = Uint8Array.from(await objects.get(key, bytes));
+      if (content.length === bytes) return { name, bytes: content };
+      throw new Failure({ kind: 'upstream', message: `seal: ${name} should have ${bytes} bytes, object ${key} has ${content.length}` });
+    };
+    const { digest, bytes, card } = await sealer.seal(() => Promise.all(request.files.map(file)));
     const key = sealedKey(digest);
     await objects.put(key, bytes);
     sendJson(response, SealResult.parse({ digest, bytes: bytes.length, key, card }));
