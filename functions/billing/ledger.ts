@@ -63,8 +63,9 @@ export class Ledger extends DurableObject<Env> {
       this.#sql.exec('INSERT INTO account VALUES (1, ?, NULL, NULL) ON CONFLICT DO NOTHING', tenant);
       const short = this.#shortfall(hold.amountNano, now);
       if (short) return short;
+      // A hold that is written beside a short request may arrive after its usage, and nothing would lift it.
       this.#sql.exec(
-        'INSERT INTO holds VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
+        `INSERT INTO holds SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM usage WHERE request_id = ?1) ON CONFLICT DO NOTHING`,
         hold.requestId,
         hold.amountNano,
         hold.tokens,
