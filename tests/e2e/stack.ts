@@ -145,10 +145,10 @@ export class TestStack {
     return { id, key, client: new OpenAI({ baseURL: `${this.url}/v1`, apiKey: key, maxRetries: 0 }) };
   }
 
-  async upload(tenant: TestTenant, name: string, files: { name: string; bytes: Uint8Array }[]): Promise<{ digest: string }> {
+  async upload(tenant: TestTenant, name: string, files: { name: string; bytes: Uint8Array }[], base = BASE): Promise<{ digest: string }> {
     const form = new FormData();
     form.set('name', name);
-    form.set('base', BASE);
+    form.set('base', base);
     for (const file of files) form.append('files', new Blob([Uint8Array.from(file.bytes)]), file.name);
     const response = await this.call('/v1/adapters', tenant.key, { method: 'POST', body: form });
     if (response.status !== 201) throw new Error(`uploading ${name}: ${response.status} ${await response.text()}`);
