@@ -16,6 +16,8 @@ import { openSecrets } from './secrets.ts';
 
 const PREDECESSOR_WAIT_MS = 15_000;
 /** From all children ready to the first heartbeat that the edge has seen. */
+/** By default glibc keeps the large buffers that threads free: a worker would grow by the adapters that passed through it. */
+const ALLOCATOR = { MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '1048576' };
 const SERVING_TIMEOUT_MS = 30_000;
 
 const EDGE_SCRIPT = join(ROOT, 'cli', 'edge.ts');
@@ -148,6 +150,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
         SWITCHYARD_WORKER: `worker-${i + 1}`,
         SWITCHYARD_EDGE_URL: url,
         SWITCHYARD_BASE: base,
+        ...ALLOCATOR,
       }),
     );
     const started = Promise.all([children.edge, ...children.workers].map((one) => one.start()));

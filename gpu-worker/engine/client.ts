@@ -129,7 +129,8 @@ class EngineClient implements Engine {
         this.#ask<AdapterImage>((call) => loader.postMessage({ call, digest, sealed, part: { index, of } } satisfies ToLoader)),
       ),
     );
-    await this.#ask((call) => this.#send({ type: 'add', call, digest, images }));
+    const memory = images.map((image) => image.memory);
+    await this.#ask((call) => this.#send({ type: 'add', call, digest, images }, memory));
     this.#ranks.set(digest, images[0]!.rank);
   }
 
@@ -213,8 +214,8 @@ class EngineClient implements Engine {
     await Promise.all([exited, ...this.#loaders.map((loader) => loader.terminate())]);
   }
 
-  #send(message: ToEngine): void {
-    this.#thread.postMessage(message);
+  #send(message: ToEngine, handedOver: ArrayBuffer[] = []): void {
+    this.#thread.postMessage(message, handedOver);
   }
 
   #ask<T>(post: (call: number) => void): Promise<T> {

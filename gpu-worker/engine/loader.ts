@@ -1,6 +1,6 @@
 /**
  * A thread that turns sealed adapters into the form the graph reads, so that neither streams nor steps wait for it.
- * Several share the modules of one adapter. Results are in shared memory: the engine thread uses them where they are.
+ * Several share the modules of one adapter. Results are handed over: the engine thread uses them where they are.
  */
 import { createHash } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -22,13 +22,12 @@ const specs = new Map(
 );
 
 port.on('message', ({ call, digest, sealed, part }: ToLoader) => {
-  let answer: FromLoader;
   try {
-    answer = { call, image: imageOf(digest, sealed, part) };
+    const image = imageOf(digest, sealed, part);
+    port.postMessage({ call, image } satisfies FromLoader, [image.memory]);
   } catch (error) {
-    answer = { call, error: error instanceof Error ? error.message : String(error) };
+    port.postMessage({ call, error: error instanceof Error ? error.message : String(error) } satisfies FromLoader);
   }
-  port.postMessage(answer);
 });
 
 function imageOf(digest: string, sealed: Uint8Array, part: ToLoader['part']): AdapterImage {
@@ -39,7 +38,7 @@ function imageOf(digest: string, sealed: Uint8Array, part: ToLoader['part']): Ad
     throw new Error(`load adapter ${digest}: sealed for base revision ${adapter.baseRevision}, this base is ${checkpoint.revision}`);
   const targets = [...adapter.targets];
   const floats = targets.reduce((sum, [, { A, B }]) => sum + A.length + B.length, 0);
-  const memory = new SharedArrayBuffer(floats * Float32Array.BYTES_PER_ELEMENT);
+  const memory = new ArrayBuffer(floats * Float32Array.BYTES_PER_ELEMENT);
   let at = 0;
   const take = (length: number) => {
     at += length;

@@ -1,4 +1,4 @@
-/** What the threads of the engine say to each other. Plain data and shared memory only. */
+/** What the threads of the engine say to each other. Plain data; large memory is handed over, so that the giver keeps nothing alive. */
 import type { EngineEvent, EngineRequest, EngineStats } from '../../shared/contract/engine.ts';
 import type { BaseInfo } from '../../shared/contract/worker.ts';
 import type { PrecisionName } from '../models/precision.ts';
@@ -16,11 +16,11 @@ export interface EngineSettings {
   adapterBudget: number;
 }
 
-/** Some modules of a served adapter in shared memory: where their factors lie, in float32 elements. */
+/** Some modules of a served adapter: where their factors lie, in float32 elements. */
 export interface AdapterImage {
   /** Of the whole adapter. */
   rank: number;
-  memory: SharedArrayBuffer;
+  memory: ArrayBuffer;
   modules: { path: string; rank: number; A: { at: number; length: number }; B: { at: number; length: number } }[];
 }
 
