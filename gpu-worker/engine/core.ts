@@ -47,6 +47,7 @@ export class EngineCore {
   readonly #events = new Map<string, EngineEvent[]>();
   /** Logprobs of the prompt that is being prefilled, when it is echoed. */
   #promptLogprobs: (TokenLogprob | null)[] = [null];
+  #begun = false;
   steps = 0;
   tokens = 0;
 
@@ -100,7 +101,9 @@ export class EngineCore {
     if (running) running.cancelled = true;
   }
 
-  step(): void {
+  /** Returns whether a sequence got its first token. */
+  step(): boolean {
+    this.#begun = false;
     this.#dropCancelled();
     this.#admit();
     const prefilling = this.#running.at(-1)?.prefilling ? this.#running.at(-1)! : null;
@@ -109,6 +112,7 @@ export class EngineCore {
     if (prefilling) this.#prefill(prefilling);
     this.steps++;
     this.#flush();
+    return this.#begun;
   }
 
   // plan
@@ -235,6 +239,7 @@ export class EngineCore {
     const { text, hit } = sequence.push(id, !ends);
     const logprobs = sampling.logprobs === null ? null : [tokenLogprob(logits, id, sampling.logprobs)];
     this.#count(sequence, 0, 1);
+    if (sequence.generated === 1) this.#begun = true;
     this.#emit(sequence.of, { type: 'tokens', sequence: sequence.index, ids: [id], text, logprobs });
     if (hit) this.#leave(sequence, 'stop', '');
     else if (ends) this.#leave(sequence, 'stop', sequence.flush());

@@ -21,6 +21,10 @@ const port = parentPort;
 const settings = workerData as EngineSettings;
 const send = (message: FromEngine): void => port.postMessage(message);
 
+/** How long the cores are left to those who carry a first token to its client. */
+const FIRST_TOKEN_PAUSE_MS = 1;
+const NOTHING = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+
 const checkpoint = await openCheckpoint(settings.basePath);
 const { config } = checkpoint;
 const model = prepareModel(checkpoint, precisionOf(settings.precision), settings.cacheFolder);
@@ -66,8 +70,11 @@ while (open) {
   for (let received = receiveMessageOnPort(port); received && open; received = receiveMessageOnPort(port))
     handle(received.message as ToEngine);
   if (!open) break;
-  if (!core.idle) core.step();
-  else {
+  if (!core.idle) {
+    const begun = core.step();
+    // The next step takes every core at once, and a first token has several processes to pass: let it go ahead.
+    if (begun) Atomics.wait(NOTHING, 0, 0, FIRST_TOKEN_PAUSE_MS);
+  } else {
     const [message] = (await once(port, 'message')) as [ToEngine];
     handle(message);
   }
