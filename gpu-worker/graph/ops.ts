@@ -60,6 +60,14 @@ export function reshape(g: Graph, x: Value, shape: readonly number[], dims: read
   return out;
 }
 
+/** The parts side by side on the last axis. */
+export function concatLast(g: Graph, parts: readonly Value[]): Value {
+  const width = parts.reduce((sum, part) => sum + Number(last(part)), 0);
+  const out = { name: g.path('concat'), dtype: parts[0]!.dtype, dims: withLast(parts[0]!, width) };
+  g.node('Concat', parts, [out], { axis: { int: -1 } });
+  return out;
+}
+
 /** gain ∘ x / √(mean(x²) + ε) by row. */
 export function rmsNorm(g: Graph, x: Value, gain: Value, epsilon: number): Value {
   const out = { ...x, name: g.path('norm') };
@@ -103,30 +111,31 @@ export interface AttentionOptions {
 /**
  * Causal attention with rotary positions over a cache that is updated in place.
  *
- *   q [b, s, heads·d] ─┐        pastKey, pastValue [b, kvHeads, capacity, d]
- *   k [b, s, kv·d]   ──┼─ rotary → append to cache → softmax(scale · q kᵀ) v → [b, s, heads·d]
- *   v [b, s, kv·d]   ──┘        lastIndex [b]: position of each row's last token; total []: longest row
+ *   [q | k | v] ── rotary → append to cache → softmax(scale · q kᵀ) v → [b, s, heads·d]
+ *
+ *   qkv [b, s, (heads + 2 kvHeads)·d];  pastKey, pastValue [b, kvHeads, capacity, d]
+ *   lastIndex [b]: position of each row's last token; total []: tokens of the longest row
  *
  * The caller binds presentKey/presentValue to the memory of pastKey/pastValue.
  */
 export function cachedAttention(
   g: Graph,
-  q: Value,
-  k: Value,
-  v: Value,
+  qkv: Value,
   cache: { key: Value; value: Value },
   position: { lastIndex: Value; total: Value; cos: Value; sin: Value },
   present: { key: string; value: string },
   options: AttentionOptions,
 ): { out: Value; key: Value; value: Value } {
-  const out = { ...q, name: g.path('attention') };
+  const { heads, kvHeads } = options;
+  const width = (Number(last(qkv)) / (heads + 2 * kvHeads)) * heads;
+  const out = { name: g.path('attention'), dtype: qkv.dtype, dims: withLast(qkv, width) };
   const key = { ...cache.key, name: present.key };
   const value = { ...cache.value, name: present.value };
   g.node(
     'GroupQueryAttention',
-    [q, k, v, cache.key, cache.value, position.lastIndex, position.total, position.cos, position.sin],
+    [qkv, null, null, cache.key, cache.value, position.lastIndex, position.total, position.cos, position.sin],
     [out, key, value],
-    { num_heads: { int: options.heads }, kv_num_heads: { int: options.kvHeads }, scale: { float: options.scale }, do_rotary: { int: 1 } },
+    { num_heads: { int: heads }, kv_num_heads: { int: kvHeads }, scale: { float: options.scale }, do_rotary: { int: 1 } },
     'com.microsoft',
   );
   return { out, key, value };

@@ -12,11 +12,14 @@ import { intoBasis, type LinearSpec, transpose } from './linear.ts';
 
 export const factorNames = (path: string) => ({ A: `${path}.A`, B: `${path}.B` });
 
-export function addAdapterPath(g: Graph, x: Value, y: Value, spec: LinearSpec): Value {
-  const names = factorNames(spec.path);
-  const a = g.input(names.A, 'f32', ['batch', spec.in, 'rank']);
-  const b = g.input(names.B, 'f32', ['batch', 'rank', spec.out]);
-  return ops.add(g, y, ops.matmul(g, ops.matmul(g, x, a, 'down'), b, 'up'), 'adapted');
+export function addAdapterPath(g: Graph, x: Value, y: Value, specs: readonly LinearSpec[]): Value {
+  const deltas = specs.map((spec) => {
+    const names = factorNames(spec.path);
+    const a = g.input(names.A, 'f32', ['batch', spec.in, 'rank']);
+    const b = g.input(names.B, 'f32', ['batch', 'rank', spec.out]);
+    return ops.matmul(g, ops.matmul(g, x, a, 'down'), b, 'up');
+  });
+  return ops.add(g, y, deltas.length === 1 ? deltas[0]! : ops.concatLast(g, deltas), 'adapted');
 }
 
 /** Factors of one linear as they are served. */

@@ -4,8 +4,8 @@ import type { LinearSpec } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
 import type { ModelConfig } from './source/config.ts';
 
-/** One linear with whatever an adapter adds to it. */
-export type ApplyLinear = (g: Graph, x: Value, spec: LinearSpec) => Value;
+/** Linears that read the same activation, with whatever an adapter adds to them; their outputs side by side. */
+export type ApplyLinears = (g: Graph, x: Value, specs: readonly LinearSpec[]) => Value;
 
 /** Graph inputs that every decoder has; b sequences of s tokens, n positions whose logits are wanted. */
 export interface DecoderInputs {
@@ -36,6 +36,6 @@ export interface Family {
     precision: Precision,
     weights: WeightSource,
     inputs: DecoderInputs,
-    apply: ApplyLinear,
+    apply: ApplyLinears,
   ): Value;
 }

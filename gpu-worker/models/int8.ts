@@ -7,7 +7,7 @@
  */
 import type { Graph, Value } from '../graph/ir.ts';
 import * as ops from '../graph/ops.ts';
-import { type LinearSpec, servedWeight } from './linear.ts';
+import { jointName, jointWeight, jointWidth, type LinearSpec } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
 
 const ZERO_POINT = 128;
@@ -36,12 +36,13 @@ export function int8(): Precision {
 
   return {
     name: 'int8',
-    revision: '2',
+    revision: '3',
     rotated: true,
-    linear(g, x, spec, weights) {
+    linear(g, x, specs, weights) {
       const { values, largest } = rows(g, x);
-      const { weight, columnScale } = quantizedWeight(g, spec, weights);
-      const zeros = g.weight(`zeros.${spec.out}`, 'i8', [spec.out], () => new Int8Array(spec.out));
+      const { weight, columnScale } = quantizedWeight(g, specs, weights);
+      const width = jointWidth(specs);
+      const zeros = g.weight(`zeros.${width}`, 'i8', [width], () => new Int8Array(width));
       const unit = g.scalar('f32', 1 / LEVELS);
       return ops.mul(
         g,
@@ -60,14 +61,17 @@ function quantizeRows(g: Graph, x: Value): QuantizedRows {
 }
 
 /** Two weights of the file come from one quantisation, so it runs once for both. */
-function quantizedWeight(g: Graph, spec: LinearSpec, weights: WeightSource): { weight: Value; columnScale: Value } {
+function quantizedWeight(g: Graph, specs: readonly LinearSpec[], weights: WeightSource): { weight: Value; columnScale: Value } {
+  const [k, n] = [specs[0]!.in, jointWidth(specs)];
   let made: ReturnType<typeof quantizeColumns> | null = null;
   const make = () => {
-    made ??= quantizeColumns(servedWeight(weights.tensor(`${spec.path}.weight`), spec), spec.in, spec.out, loudDirections(spec));
+    const joint = () => jointWeight(specs, ({ path }) => weights.tensor(`${path}.weight`));
+    made ??= quantizeColumns(joint(), k, n, loudDirections(specs[0]!));
     return made;
   };
-  const weight = g.weight(spec.path, 'i8', [spec.in, spec.out], () => make().q);
-  const columnScale = g.weight(`${spec.path}.scale`, 'f32', [spec.out], () => {
+  const name = jointName(specs);
+  const weight = g.weight(name, 'i8', [k, n], () => make().q);
+  const columnScale = g.weight(`${name}.scale`, 'f32', [n], () => {
     const { scales } = make();
     made = null;
     return scales;

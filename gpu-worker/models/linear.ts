@@ -55,11 +55,31 @@ export function transpose(
 }
 
 /** The served weight, transposed for x · W: [in, out]. `weight` [out, in] is consumed. */
-export function servedWeight(weight: Float32Array, spec: LinearSpec): Float32Array {
+function servedWeight(weight: Float32Array, spec: LinearSpec): Float32Array {
   intoBasis(weight, spec.in, spec.input);
   const transposed = transpose(weight, spec.out, spec.in);
   intoBasis(transposed, spec.out, spec.output);
   return transposed;
+}
+
+/** Name of the weight of linears that are computed side by side: the first one's path, then the others' last parts. */
+export const jointName = ([first, ...others]: readonly LinearSpec[]): string =>
+  [first!.path, ...others.map(({ path }) => path.slice(path.lastIndexOf('.') + 1))].join('+');
+
+export const jointWidth = (specs: readonly LinearSpec[]): number => specs.reduce((sum, { out }) => sum + out, 0);
+
+/** Served weights of linears that read the same activation, side by side: [in, Σ out]. `read` gives each weight to consume. */
+export function jointWeight(specs: readonly LinearSpec[], read: (spec: LinearSpec) => Float32Array): Float32Array {
+  const width = jointWidth(specs);
+  const rows = specs[0]!.in;
+  const joint = new Float32Array(rows * width);
+  let column = 0;
+  for (const spec of specs) {
+    const weight = servedWeight(read(spec), spec);
+    for (let row = 0; row < rows; row++) joint.set(weight.subarray(row * spec.out, (row + 1) * spec.out), row * width + column);
+    column += spec.out;
+  }
+  return joint;
 }
 
 /** The served bias: it lives in the output's basis. `bias` [out] is consumed. */

@@ -94,7 +94,12 @@ function build(
 ): Value {
   const { hidden_size: hidden, vocab_size: vocab, head_dim } = config;
   const { stream, mlp, afterNorm } = basesOf(config, precision, weights);
-  const linear = (path: string, x: Value) => apply(g, x, specs.get(path)!);
+  const linear = (x: Value, ...paths: string[]) =>
+    apply(
+      g,
+      x,
+      paths.map((path) => specs.get(path)!),
+    );
   const gain = (name: string): Value =>
     precision.rotated
       ? g.weight(`ones.${hidden}`, 'f32', [hidden], () => new Float32Array(hidden).fill(1))
@@ -114,24 +119,20 @@ function build(
   for (let i = 0; i < config.num_hidden_layers; i++) {
     g.within(`layers.${i}.attn`, () => {
       const x = residual.norm(gain(`${layer(i)}.input_layernorm`));
-      const [q, k, v] = ['q', 'k', 'v'].map((p) => g.within(p, () => linear(`${layer(i)}.self_attn.${p}_proj`, x))) as [
-        Value,
-        Value,
-        Value,
-      ];
+      const qkv = g.within('qkv', () => linear(x, ...['q', 'k', 'v'].map((p) => `${layer(i)}.self_attn.${p}_proj`)));
       const position = { lastIndex: inputs.lastIndex, total: inputs.total, cos, sin };
-      const attended = ops.cachedAttention(g, q, k, v, inputs.cache(i), position, presentNames(i), options);
+      const attended = ops.cachedAttention(g, qkv, inputs.cache(i), position, presentNames(i), options);
       g.output(attended.key);
       g.output(attended.value);
-      residual.add(g.within('o', () => linear(`${layer(i)}.self_attn.o_proj`, attended.out)));
+      residual.add(g.within('o', () => linear(attended.out, `${layer(i)}.self_attn.o_proj`)));
     });
     g.within(`layers.${i}.mlp`, () => {
       const x = residual.norm(gain(`${layer(i)}.post_attention_layernorm`));
-      const gate = g.within('gate', () => linear(`${layer(i)}.mlp.gate_proj`, x));
-      const up = g.within('up', () => linear(`${layer(i)}.mlp.up_proj`, x));
+      const gate = g.within('gate', () => linear(x, `${layer(i)}.mlp.gate_proj`));
+      const up = g.within('up', () => linear(x, `${layer(i)}.mlp.up_proj`));
       const units = ops.mul(g, ops.silu(g, gate), up, 'swiglu');
       const hiddenUnits = mlp.rotation ? rotateBlocks(g, units, mlp.rotation) : units;
-      residual.add(g.within('down', () => linear(`${layer(i)}.mlp.down_proj`, hiddenUnits)));
+      residual.add(g.within('down', () => linear(hiddenUnits, `${layer(i)}.mlp.down_proj`)));
     });
   }
 
@@ -141,7 +142,7 @@ function build(
     const tied: WeightSource = {
       tensor: (name) => weights.tensor(config.tie_word_embeddings && name === `${HEAD}.weight` ? `${EMBEDDING}.weight` : name),
     };
-    return precision.linear(g, ops.gatherRows(g, flat, inputs.select, 'selected'), head, tied);
+    return precision.linear(g, ops.gatherRows(g, flat, inputs.select, 'selected'), [head], tied);
   });
 }
 

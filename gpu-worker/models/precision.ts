@@ -15,6 +15,6 @@ export interface Precision {
   readonly revision: string;
   /** Whether families fold rotations and norm gains into the weights (models/rotation.ts). */
   readonly rotated: boolean;
-  /** y = x · W */
-  linear(g: Graph, x: Value, spec: LinearSpec, weights: WeightSource): Value;
+  /** y = x · [W₁ | W₂ | …]: linears that read the same activation, their outputs side by side. */
+  linear(g: Graph, x: Value, specs: readonly LinearSpec[], weights: WeightSource): Value;
 }

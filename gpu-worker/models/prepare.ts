@@ -11,13 +11,13 @@ import { createHash } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
-import { Graph } from '../graph/ir.ts';
+import { Graph, type Value } from '../graph/ir.ts';
 import { toOnnx, type WeightLocation } from '../graph/onnx.ts';
 import * as ops from '../graph/ops.ts';
 import { asBytes } from '../tensor/dtype.ts';
 import { addAdapterPath } from './adapter-path.ts';
-import type { ApplyLinear } from './family.ts';
-import { type LinearSpec, servedBias } from './linear.ts';
+import type { ApplyLinears } from './family.ts';
+import { jointName, jointWidth, type LinearSpec, servedBias } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
 import { familyOf } from './registry.ts';
 import type { Checkpoint } from './source/checkpoint.ts';
@@ -77,21 +77,29 @@ function buildGraph(
     select: g.input(NAMES.select, 'i64', ['selected']),
     cache: (layer: number) => ({ key: g.input(cacheInput(layer).key, 'f32', kv), value: g.input(cacheInput(layer).value, 'f32', kv) }),
   };
-  const apply: ApplyLinear = (_, x, spec) => {
-    let y = precision.linear(g, x, spec, weights);
-    if (spec.bias)
-      y = ops.add(
-        g,
-        y,
-        g.weight(`${spec.path}.bias`, 'f32', [spec.out], () => servedBias(weights.tensor(`${spec.path}.bias`), spec)),
-        'biased',
-      );
-    return adapted ? addAdapterPath(g, x, y, spec) : y;
+  const apply: ApplyLinears = (_, x, specs) => {
+    const y = precision.linear(g, x, specs, weights);
+    const biased = specs.some(({ bias }) => bias) ? ops.add(g, y, jointBias(g, specs, weights), 'biased') : y;
+    return adapted ? addAdapterPath(g, x, biased, specs) : biased;
   };
   const byPath = new Map(linears.map((spec) => [spec.path, spec]));
   const logits = familyOf(config).build(g, config, byPath, precision, weights, inputs, apply);
   g.node('Identity', [logits], [g.output({ name: NAMES.logits, dtype: 'f32', dims: ['selected', config.vocab_size] })]);
   return g;
+}
+
+/** Biases side by side, [Σ out]; zeros where a linear has none. */
+function jointBias(g: Graph, specs: readonly LinearSpec[], weights: WeightSource): Value {
+  const width = jointWidth(specs);
+  return g.weight(`${jointName(specs)}.bias`, 'f32', [width], () => {
+    const joint = new Float32Array(width);
+    let at = 0;
+    for (const spec of specs) {
+      if (spec.bias) joint.set(servedBias(weights.tensor(`${spec.path}.bias`), spec), at);
+      at += spec.out;
+    }
+    return joint;
+  });
 }
 
 function writeWeights(folder: string, graph: Graph): void {

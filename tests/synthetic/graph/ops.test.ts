@@ -281,9 +281,7 @@ for (const { past, sequence } of [
         };
         const attended = ops.cachedAttention(
           g,
-          value['q']!,
-          value['k']!,
-          value['v']!,
+          ops.concatLast(g, [value['q']!, value['k']!, value['v']!]),
           { key: value['keys']!, value: value['values']! },
           position,
           { key: 'presentKey', value: 'presentValue' },
