@@ -27,6 +27,11 @@ const samplingOf = (request: GenerateRequest): SamplingOptions => ({
   temperature: request.temperature,
   topP: request.top_p,
   topK: request.top_k,
+  minP: request.min_p,
+  frequencyPenalty: request.frequency_penalty,
+  presencePenalty: request.presence_penalty,
+  repetitionPenalty: request.repetition_penalty,
+  logitBias: request.logit_bias,
   seed: request.seed,
   maxTokens: request.max_tokens,
   stop: request.stop,
@@ -145,8 +150,9 @@ export function generateHandler(options: GenerateOptions) {
         let failure: unknown;
         const account = { tenant: request.tenant, keyId: request.key_id, model: request.model };
         const sampling = samplingOf(request);
-        const { request_id: id, n } = request;
-        const running = engine.submit({ id, account, base: base.id, prompts, n, adapters: request.adapters, sampling }, (events) => {
+        const { request_id: id, n, adapters, priority, deadline, tenant_weight: tenantWeight } = request;
+        const rest = { priority, deadline, tenantWeight, adapters, sampling, grammar: null };
+        const running = engine.submit({ id, account, base: base.id, prompts, n, ...rest }, (events) => {
           if (first) measures.firstToken.observe((performance.now() - began) / 1000);
           first = false;
           try {

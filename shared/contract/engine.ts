@@ -9,6 +9,15 @@ export interface SamplingOptions {
   topP: number;
   /** 0: off. */
   topK: number;
+  /** Tokens less likely than this share of the likeliest are never drawn; 0: off. */
+  minP: number;
+  /** Subtracted from a token's logit for each time it was generated, and once if it was (OpenAI's formula); 0: off. */
+  frequencyPenalty: number;
+  presencePenalty: number;
+  /** CTRL's (arXiv:1909.05858): logits of tokens seen in prompt or completion are divided by it, or multiplied when negative; 1: off. */
+  repetitionPenalty: number;
+  /** Added to logits: [token id, bias]. */
+  logitBias: [number, number][];
   /** null: the engine draws one. Sequence i of a request uses an independent stream of the same seed. */
   seed: number | null;
   /** null: up to the end of the context. */
@@ -21,17 +30,35 @@ export interface SamplingOptions {
   echo: boolean;
 }
 
+/** What the generated text must match; compiled once and cached by content. */
+export type Grammar =
+  | { kind: 'json_object' }
+  /** `schema`: JSON text of a JSON Schema. */
+  | { kind: 'json_schema'; schema: string }
+  /** xgrammar's structural tags (JSON text), for tool calls inside free text. */
+  | { kind: 'structural_tag'; tag: string };
+
+/** Who is served before whom: batch work only gets what interactive work leaves. */
+export type Priority = 'interactive' | 'batch';
+
 /** One HTTP request: a batch of prompts, each continued n times. Sequence index = prompt index · n + choice. */
 export interface EngineRequest {
   id: string;
   /** Opaque to the engine; written to its journal so that a crash loses nothing of the bill. */
   account: { tenant: string; keyId: string; model: string };
+  priority: Priority;
+  /** Share of the machine under contention, relative to other tenants'. */
+  tenantWeight: number;
+  /** Milliseconds since the epoch after which nobody waits any more: what has not begun by then ends as 'expired'; null: none. */
+  deadline: number | null;
   base: string;
   prompts: number[][];
   n: number;
   /** Digests must have been made resident with `load` and are held until the request ends. */
   adapters: AdapterRef[];
   sampling: SamplingOptions;
+  /** null: any text. */
+  grammar: Grammar | null;
 }
 
 export interface TokenLogprob {
@@ -53,7 +80,7 @@ export type EngineEvent =
   | {
       type: 'done';
       usage: { promptTokens: number; cachedTokens: number; completionTokens: number };
-      outcome: 'finished' | 'cancelled' | 'failed';
+      outcome: 'finished' | 'cancelled' | 'failed' | 'expired';
       error?: string;
     };
 

@@ -16,11 +16,45 @@ const count = z.number().int().nonnegative();
 export const AdapterRef = z.strictObject({ digest: Digest, weight: z.number().min(-4).max(4) });
 export type AdapterRef = z.infer<typeof AdapterRef>;
 
-export const ChatMessage = z.strictObject({
-  role: z.enum(['system', 'user', 'assistant']),
-  content: z.string(),
+/** A function that the model called, or may call. `arguments` is JSON text, as at OpenAI. */
+export const ToolCall = z.strictObject({ id: z.string(), name: z.string(), arguments: z.string() });
+export type ToolCall = z.infer<typeof ToolCall>;
+export const Tool = z.strictObject({
+  name: z.string(),
+  description: z.string().nullable(),
+  /** JSON Schema of the arguments. */
+  parameters: z.record(z.string(), z.unknown()),
+  /** Arguments are held to the schema. */
+  strict: z.boolean(),
 });
+export type Tool = z.infer<typeof Tool>;
+
+export const ChatMessage = z.discriminatedUnion('role', [
+  z.strictObject({ role: z.literal('system'), content: z.string(), name: z.string().optional() }),
+  z.strictObject({ role: z.literal('user'), content: z.string(), name: z.string().optional() }),
+  z.strictObject({
+    role: z.literal('assistant'),
+    content: z.string(),
+    name: z.string().optional(),
+    tool_calls: z.array(ToolCall).optional(),
+  }),
+  z.strictObject({ role: z.literal('tool'), content: z.string(), tool_call_id: z.string() }),
+]);
 export type ChatMessage = z.infer<typeof ChatMessage>;
+
+/** What the whole answer must be. */
+export const ResponseFormat = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('text') }),
+  z.strictObject({ type: z.literal('json_object') }),
+  z.strictObject({ type: z.literal('json_schema'), schema: z.record(z.string(), z.unknown()), strict: z.boolean() }),
+]);
+export type ResponseFormat = z.infer<typeof ResponseFormat>;
+
+export const ToolChoice = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.enum(['none', 'auto', 'required']) }),
+  z.strictObject({ type: z.literal('function'), name: z.string() }),
+]);
+export type ToolChoice = z.infer<typeof ToolChoice>;
 
 /** A request after admission: names resolved, defaults filled in, every field honoured. */
 export const GenerateRequest = z.strictObject({
@@ -33,7 +67,13 @@ export const GenerateRequest = z.strictObject({
   base_revision: Digest,
   adapters: z.array(AdapterRef).max(8),
   input: z.discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('chat'), messages: z.array(ChatMessage).min(1) }),
+    z.strictObject({
+      kind: z.literal('chat'),
+      messages: z.array(ChatMessage).min(1),
+      tools: z.array(Tool).max(128),
+      tool_choice: ToolChoice,
+      parallel_tool_calls: z.boolean(),
+    }),
     z.strictObject({
       kind: z.literal('completion'),
       prompts: z
@@ -43,12 +83,25 @@ export const GenerateRequest = z.strictObject({
     }),
   ]),
   n: z.number().int().min(1).max(128),
+  /** Choices to generate, of which the n likeliest by token are answered; at least n. */
+  best_of: z.number().int().min(1).max(128),
   /** null: up to the end of the context. */
   max_tokens: count.nullable(),
   temperature: z.number().min(0).max(2),
   top_p: z.number().gt(0).max(1),
   /** 0: off. */
   top_k: count,
+  min_p: z.number().min(0).max(1),
+  frequency_penalty: z.number().min(-2).max(2),
+  presence_penalty: z.number().min(-2).max(2),
+  repetition_penalty: z.number().gt(0).max(10),
+  logit_bias: z.array(z.tuple([count, z.number().min(-100).max(100)])).max(1024),
+  response_format: ResponseFormat,
+  priority: z.enum(['interactive', 'batch']),
+  /** The tenant's share of a busy worker, relative to other tenants'. */
+  tenant_weight: z.number().gt(0).max(1000),
+  /** Milliseconds since the epoch after which an answer is of no use. */
+  deadline: count.nullable(),
   seed: z.number().int().nullable(),
   stop: z.array(z.string().min(1)).max(16),
   ignore_eos: z.boolean(),
@@ -114,7 +167,7 @@ export const UsageRecord = z.strictObject({
   completion_tokens: count,
   /** Milliseconds since the epoch. */
   finished_at: count,
-  outcome: z.enum(['finished', 'cancelled', 'failed', 'crashed']),
+  outcome: z.enum(['finished', 'cancelled', 'failed', 'expired', 'crashed']),
 });
 export type UsageRecord = z.infer<typeof UsageRecord>;
 

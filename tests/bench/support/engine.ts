@@ -17,6 +17,11 @@ const SAMPLING: SamplingOptions = {
   temperature: 0,
   topP: 1,
   topK: 0,
+  minP: 0,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: [],
   seed: 0,
   maxTokens: 1,
   stop: [],
@@ -74,7 +79,11 @@ export class BenchEngine {
         prompts: [prompt],
         n: 1,
         adapters,
+        priority: 'interactive' as const,
+        tenantWeight: 1,
+        deadline: null,
         sampling: { ...SAMPLING, ...sampling },
+        grammar: null,
       };
       this.#engine.submit(request, (events) => {
         for (const event of events) {

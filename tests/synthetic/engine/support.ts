@@ -37,6 +37,11 @@ const GREEDY: SamplingOptions = {
   temperature: 0,
   topP: 1,
   topK: 0,
+  minP: 0,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: [],
   seed: null,
   maxTokens: 16,
   stop: [],
@@ -59,7 +64,11 @@ export function requestOf(prompts: number[][], { n = 1, adapters = [], ...sampli
     prompts,
     n,
     adapters,
+    priority: 'interactive',
+    tenantWeight: 1,
+    deadline: null,
     sampling: { ...GREEDY, ...sampling },
+    grammar: null,
   };
 }
 

@@ -17,7 +17,13 @@ test('nothing is longer than the context', () => {
 });
 
 test("a chat leaves room for the template's own tokens", () => {
-  const input = { kind: 'chat' as const, messages: [{ role: 'user' as const, content: 'hi' }] };
+  const input = {
+    kind: 'chat' as const,
+    messages: [{ role: 'user' as const, content: 'hi' }],
+    tools: [],
+    tool_choice: { type: 'none' as const },
+    parallel_tool_calls: true,
+  };
   const { prompt } = boundsOf({ input, n: 1, max_tokens: 1, adapters: [{ digest: BASE.revision, weight: 1 }] }, BASE);
   assert.ok(prompt > 40 && prompt <= 512);
 });

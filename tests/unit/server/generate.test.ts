@@ -178,7 +178,13 @@ test('a text that cannot fit the context is refused before it is encoded', async
   const content = 'é'.repeat(65);
   for (const input of [
     { kind: 'completion' as const, prompts: [content] },
-    { kind: 'chat' as const, messages: [{ role: 'user' as const, content }] },
+    {
+      kind: 'chat' as const,
+      messages: [{ role: 'user' as const, content }],
+      tools: [],
+      tool_choice: { type: 'none' as const },
+      parallel_tool_calls: true,
+    },
   ]) {
     const response = await worker.generate(generateRequest({ input }));
     assert.equal(response.status, 400);
