@@ -4,35 +4,10 @@
  * name. Unknown fields are refused too. `null` means the same as leaving a field out, as at OpenAI.
  */
 import { z } from 'zod';
+import { equals, isEmpty, onlyNeutral, refuse } from './fields.ts';
 import { Receipt } from './worker.ts';
 
 const count = z.number().int().nonnegative();
-
-/** An issue that the edge reports as `unsupported` rather than malformed. */
-const refuse = (ctx: z.RefinementCtx, message: string) => ctx.addIssue({ code: 'custom', message, params: { unsupported: true } });
-
-/** A field that is not honoured: only values which ask for nothing pass. */
-const onlyNeutral = (name: string, isNeutral: (value: unknown) => boolean = () => false) =>
-  z
-    .unknown()
-    .optional()
-    .superRefine((value, ctx) => {
-      if (value !== undefined && value !== null && !isNeutral(value)) {
-        refuse(ctx, `${name} is not supported here: leave it out${describe(value)}.`);
-      }
-    })
-    .transform((): undefined => undefined);
-
-function describe(value: unknown): string {
-  const text = JSON.stringify(value) ?? '';
-  return text.length <= 40 ? ` (got ${text})` : '';
-}
-
-const equals =
-  (...accepted: unknown[]) =>
-  (value: unknown) =>
-    accepted.includes(value);
-const isEmpty = (value: unknown) => typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 
 const MODEL = z.string().min(1).max(256);
 

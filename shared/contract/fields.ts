@@ -1,0 +1,34 @@
+/** Parts of request schemas that the APIs share: fields that are refused by name unless they ask for nothing. */
+import { z } from 'zod';
+
+/** An issue that the edge reports as `unsupported` rather than malformed. */
+export const refuse = (ctx: z.RefinementCtx, message: string) => ctx.addIssue({ code: 'custom', message, params: { unsupported: true } });
+
+/** A field that is not honoured: only values which ask for nothing pass. */
+export const onlyNeutral = (name: string, isNeutral: (value: unknown) => boolean = () => false) =>
+  z
+    .unknown()
+    .optional()
+    .superRefine((value, ctx) => {
+      if (value !== undefined && value !== null && !isNeutral(value)) {
+        refuse(ctx, `${name} is not supported here: leave it out${describe(value)}.`);
+      }
+    })
+    .transform((): undefined => undefined);
+
+function describe(value: unknown): string {
+  const text = JSON.stringify(value) ?? '';
+  return text.length <= 40 ? ` (got ${text})` : '';
+}
+
+export const equals =
+  (...accepted: unknown[]) =>
+  (value: unknown) =>
+    accepted.includes(value);
+
+export const isEmpty = (value: unknown) => typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+
+/** A request's or an object's own notes, in OpenAI's bounds: 16 pairs, keys of 64 and values of 512 characters. */
+export const Metadata = z
+  .record(z.string().min(1).max(64), z.string().max(512))
+  .refine((pairs) => Object.keys(pairs).length <= 16, 'expected at most 16 pairs');
