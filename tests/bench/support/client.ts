@@ -5,6 +5,8 @@ export interface Timing {
   firstMs: number;
   totalMs: number;
   tokens: number;
+  /** Between one chunk and the next, in ms. */
+  gapsMs: number[];
 }
 
 export interface Call {
@@ -24,11 +26,16 @@ export async function stream(call: Call): Promise<Timing> {
   const began = performance.now();
   const response = await open(call);
   let firstMs: number | null = null;
+  let previous = began;
+  const gapsMs: number[] = [];
   let text = '';
   const decoder = new TextDecoder();
   for await (const bytes of response.body!) {
     text += decoder.decode(bytes, { stream: true });
-    if (firstMs === null && text.includes('data: ')) firstMs = performance.now() - began;
+    const now = performance.now();
+    if (firstMs !== null) gapsMs.push(now - previous);
+    else if (text.includes('data: ')) firstMs = now - began;
+    previous = now;
   }
   const totalMs = performance.now() - began;
   const tokens = /"completion_tokens":(\d+)/.exec(text)?.[1];
@@ -36,7 +43,7 @@ export async function stream(call: Call): Promise<Timing> {
     throw new Error(
       `POST ${call.url}: expected a whole stream with usage, got ${text.length} characters ending in ${JSON.stringify(text.slice(-200))}`,
     );
-  return { firstMs, totalMs, tokens: Number(tokens) };
+  return { firstMs, totalMs, tokens: Number(tokens), gapsMs };
 }
 
 /** Milliseconds of a request that is answered in one piece. */
@@ -44,6 +51,45 @@ export async function whole(call: Call): Promise<number> {
   const began = performance.now();
   await (await open(call)).arrayBuffer();
   return performance.now() - began;
+}
+
+/** What many requests took together. */
+export interface Load {
+  /** Generated tokens a second, from the first call to the end of the last answer. */
+  speed: number;
+  timings: Timing[];
+}
+
+async function loadOf(began: number, calls: Promise<Timing>[]): Promise<Load> {
+  const timings = await Promise.all(calls);
+  const tokens = timings.reduce((sum, timing) => sum + timing.tokens, 0);
+  return { speed: (tokens * 1000) / (performance.now() - began), timings };
+}
+
+/** `clients` that each send one request after another until `total` were sent. */
+export async function closedLoop(clients: number, total: number, call: (i: number) => Call): Promise<Load> {
+  const began = performance.now();
+  const timings: Promise<Timing>[] = [];
+  let next = 0;
+  const client = async () => {
+    while (next < total) {
+      const timing = stream(call(next++));
+      timings.push(timing);
+      await timing;
+    }
+  };
+  await Promise.all(Array.from({ length: clients }, client));
+  return loadOf(began, timings);
+}
+
+/** Sends request i at `at[i]` ms, whatever became of those before it. */
+export async function openLoop(at: readonly number[], call: (i: number) => Call): Promise<Load> {
+  const began = performance.now();
+  const timings = at.map(async (ms, i) => {
+    await new Promise((resolve) => setTimeout(resolve, began + ms - performance.now()));
+    return stream(call(i));
+  });
+  return loadOf(began, timings);
 }
 
 /** The body of a streamed completion, greedy and exactly `maxTokens` long. */

@@ -40,9 +40,17 @@ export class LlamaCpp {
     return new LlamaCpp(folder, (await readFile(join(folder, 'BUILD'), 'utf8')).trim());
   }
 
+  program(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  model(quantisation: Quantisation): string {
+    return join(this.#folder, `${quantisation}.gguf`);
+  }
+
   async #run(program: string, quantisation: Quantisation, args: string[]): Promise<unknown[]> {
-    const model = join(this.#folder, `${quantisation}.gguf`);
-    const { stdout } = await exec(join(this.#folder, program), ['-m', model, '-t', THREADS, ...args], { timeout: RUN_TIMEOUT_MS });
+    const all = ['-m', this.model(quantisation), '-t', THREADS, ...args];
+    const { stdout } = await exec(this.program(program), all, { timeout: RUN_TIMEOUT_MS });
     return stdout
       .split('\n')
       .filter((line) => line.startsWith('{'))

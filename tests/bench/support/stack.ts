@@ -36,7 +36,7 @@ export class BenchStack {
       process.once(signal, () => void stack[Symbol.asyncDispose]().finally(() => process.exit(1)));
     try {
       await stack.launch();
-      stack.tenant = Tenant.parse(await stack.#admin('/v1/admin/tenants', { name: 'bench' }));
+      stack.tenant = await stack.newTenant('bench');
     } catch (error) {
       await stack[Symbol.asyncDispose]();
       throw error;
@@ -68,20 +68,31 @@ export class BenchStack {
     return { authorization: `Bearer ${this.tenant.key}`, 'content-type': 'application/json' };
   }
 
+  async newTenant(name: string): Promise<z.infer<typeof Tenant>> {
+    return Tenant.parse(await this.#admin('/v1/admin/tenants', { name }));
+  }
+
   async #admin(path: string, body: unknown): Promise<unknown> {
     const headers = { authorization: `Bearer ${this.#stack!.adminKey}`, 'content-type': 'application/json' };
     return await answerOf(await fetch(this.url + path, { method: 'POST', headers, body: JSON.stringify(body) }), path);
   }
 
-  /** Returns the adapter's digest. */
-  async upload(name: string, files: readonly PackageFile[]): Promise<string> {
+  /** A new adapter, or a new version of one. Returns its digest. */
+  async upload(name: string, files: readonly PackageFile[], as: 'adapter' | 'version' = 'adapter'): Promise<string> {
     const form = new FormData();
-    form.set('name', name);
+    if (as === 'adapter') {
+      form.set('name', name);
+      form.set('base', (await this.base()).id);
+    }
     for (const { name: file, bytes } of files) form.append('files', new Blob([new Uint8Array(bytes)]), file);
-    form.set('base', await this.base().then(({ id }) => id));
     const { authorization } = this.headers;
-    const answer = await fetch(`${this.url}/v1/adapters`, { method: 'POST', headers: { authorization: authorization! }, body: form });
+    const path = as === 'adapter' ? '/v1/adapters' : `/v1/adapters/${name}/versions`;
+    const answer = await fetch(this.url + path, { method: 'POST', headers: { authorization: authorization! }, body: form });
     return z.object({ digest: z.string() }).parse(await answerOf(answer, `uploading ${name}`)).digest;
+  }
+
+  async remove(name: string): Promise<void> {
+    await answerOf(await fetch(`${this.url}/v1/adapters/${name}`, { method: 'DELETE', headers: this.headers }), `deleting ${name}`);
   }
 
   async workerUrl(): Promise<string> {
