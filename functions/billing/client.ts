@@ -11,7 +11,7 @@ export const ledgerOf = (env: Env, tenant: string) => env.LEDGER.get(env.LEDGER.
 /** Holds the request's ceiling at its tenant's ledger. Throws Failure 'quota_exhausted'. */
 export async function reserve(env: Env, request: GenerateRequest, base: BaseInfo): Promise<void> {
   const bounds = boundsOf(request, base);
-  const amountNano = ceilingOf(bounds, priceOf(request.base));
+  const amountNano = ceilingOf(bounds, priceOf(request.base, request.priority));
   const outcome = await ledgerOf(env, request.tenant).reserve(request.tenant, {
     requestId: request.request_id,
     amountNano,

@@ -163,7 +163,7 @@ export class Ledger extends DurableObject<Env> {
 
   #settleOne(record: UsageRecord): void {
     this.release(record.request_id);
-    const charges = chargesOf(record, priceOf(record.base));
+    const charges = chargesOf(record, priceOf(record.base, record.priority));
     const cost = amountOf(charges);
     const day = new Date(record.finished_at).toISOString().slice(0, 10);
     const lane = record.adapters.length === 0 ? record.base_revision : record.adapters.map((a) => a.digest).join('+');

@@ -16,8 +16,8 @@ export class UsageJournal {
   }
 
   start(request: EngineRequest, baseRevision: string): void {
-    const { id, account, base, adapters } = request;
-    this.#add({ t: 'start', id, account, base, base_revision: baseRevision, adapters });
+    const { id, account, base, adapters, priority } = request;
+    this.#add({ t: 'start', id, account, base, base_revision: baseRevision, adapters, priority });
   }
 
   commit(id: string, promptTokens: number, completionTokens: number): void {

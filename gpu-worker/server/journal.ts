@@ -3,12 +3,12 @@
  * engine thread appends whole steps; this side folds lines into state, the same way while the worker
  * runs and when it replays the file after a crash.
  *
- *   {"t":"start","id","account":{tenant,keyId,model},"base","base_revision","adapters":[{digest,weight}]}
+ *   {"t":"start","id","account":{tenant,keyId,model},"base","base_revision","adapters":[{digest,weight}],"priority"}
  *   {"t":"commit","id","p":prompt tokens,"c":completion tokens,"k":cached prompt tokens}
  *   {"t":"end","id","outcome":"finished"|"cancelled"|"failed","at":ms}
  */
 import { z } from 'zod';
-import { AdapterRef, type UsageRecord } from '../../shared/contract/worker.ts';
+import { AdapterRef, Priority, type UsageRecord } from '../../shared/contract/worker.ts';
 import { Digest, RequestId, TenantId } from '../../shared/ids.ts';
 
 const count = z.number().int().nonnegative();
@@ -20,6 +20,7 @@ const Line = z.discriminatedUnion('t', [
     base: z.string(),
     base_revision: Digest,
     adapters: z.array(AdapterRef),
+    priority: Priority.default('interactive'),
   }),
   z.strictObject({ t: z.literal('commit'), id: RequestId, p: count, c: count, k: count.default(0) }),
   z.strictObject({ t: z.literal('end'), id: RequestId, outcome: z.enum(['finished', 'cancelled', 'failed']), at: count }),
@@ -57,6 +58,7 @@ export class Journal {
         base: line.base,
         base_revision: line.base_revision,
         adapters: line.adapters,
+        priority: line.priority,
         prompt_tokens: 0,
         cached_tokens: 0,
         completion_tokens: 0,

@@ -2,8 +2,11 @@
 import type { UsageRecord } from '../contract/worker.ts';
 import type { Price } from './prices.ts';
 
-export const UNITS = ['prompt_token', 'cached_prompt_token', 'completion_token', 'adapter_token'] as const;
-export type Unit = (typeof UNITS)[number];
+const TOKENS = ['prompt_token', 'cached_prompt_token', 'completion_token', 'adapter_token'] as const;
+type Token = (typeof TOKENS)[number];
+/** Batch work has units of its own: an invoice tells the two apart, line by line. */
+export type Unit = Token | `batch_${Token}`;
+export const UNITS: readonly Unit[] = [...TOKENS, ...TOKENS.map((token) => `batch_${token}` as const)];
 
 /** One line of a bill: amount = quantity · price. */
 export interface Charge {
@@ -12,17 +15,18 @@ export interface Charge {
   priceNano: number;
 }
 
-type Counted = Pick<UsageRecord, 'prompt_tokens' | 'cached_tokens' | 'completion_tokens'> & { adapters: readonly unknown[] };
+type Counted = Pick<UsageRecord, 'prompt_tokens' | 'cached_tokens' | 'completion_tokens' | 'priority'> & { adapters: readonly unknown[] };
 
 /** Charges of a finished request; lines of quantity 0 are left out. Cached tokens are part of prompt_tokens. */
 export function chargesOf(usage: Counted, price: Price): Charge[] {
   const cached = Math.min(usage.cached_tokens, usage.prompt_tokens);
   const tokens = usage.prompt_tokens + usage.completion_tokens;
+  const unit = (token: Token): Unit => (usage.priority === 'batch' ? `batch_${token}` : token);
   const charges: Charge[] = [
-    { unit: 'prompt_token', quantity: usage.prompt_tokens - cached, priceNano: price.prompt },
-    { unit: 'cached_prompt_token', quantity: cached, priceNano: price.cachedPrompt },
-    { unit: 'completion_token', quantity: usage.completion_tokens, priceNano: price.completion },
-    { unit: 'adapter_token', quantity: tokens * usage.adapters.length, priceNano: price.adapterToken },
+    { unit: unit('prompt_token'), quantity: usage.prompt_tokens - cached, priceNano: price.prompt },
+    { unit: unit('cached_prompt_token'), quantity: cached, priceNano: price.cachedPrompt },
+    { unit: unit('completion_token'), quantity: usage.completion_tokens, priceNano: price.completion },
+    { unit: unit('adapter_token'), quantity: tokens * usage.adapters.length, priceNano: price.adapterToken },
   ];
   return charges.filter((c) => c.quantity > 0);
 }

@@ -56,6 +56,9 @@ export const ToolChoice = z.discriminatedUnion('type', [
 ]);
 export type ToolChoice = z.infer<typeof ToolChoice>;
 
+/** Who is served before whom: batch work only gets what interactive work leaves, at a lower price. */
+export const Priority = z.enum(['interactive', 'batch']);
+
 /** A request after admission: names resolved, defaults filled in, every field honoured. */
 export const GenerateRequest = z.strictObject({
   request_id: RequestId,
@@ -97,7 +100,7 @@ export const GenerateRequest = z.strictObject({
   repetition_penalty: z.number().gt(0).max(10),
   logit_bias: z.array(z.tuple([count, z.number().min(-100).max(100)])).max(1024),
   response_format: ResponseFormat,
-  priority: z.enum(['interactive', 'batch']),
+  priority: Priority,
   /** The tenant's share of a busy worker, relative to other tenants'. */
   tenant_weight: z.number().gt(0).max(1000),
   /** Milliseconds since the epoch after which an answer is of no use. */
@@ -162,6 +165,8 @@ export const UsageRecord = z.strictObject({
   base: z.string(),
   base_revision: Digest,
   adapters: z.array(AdapterRef),
+  /** Decides the price. Records of older workers lack it. */
+  priority: Priority.default('interactive'),
   prompt_tokens: count,
   cached_tokens: count,
   completion_tokens: count,

@@ -16,6 +16,7 @@ const usage = fc
     cached_tokens: tokens,
     completion_tokens: tokens,
     adapters: fc.array(fc.constant({}), { maxLength: 8 }),
+    priority: fc.constantFrom('interactive' as const, 'batch' as const),
   })
   .map((u) => ({ ...u, cached_tokens: Math.min(u.cached_tokens, u.prompt_tokens) }));
 
@@ -33,7 +34,9 @@ test('a bill is an exact sum of non-empty lines, each quantity times price', () 
 test('every token is billed once, and once more for each adapter', () => {
   fc.assert(
     fc.property(usage, price, (u, p) => {
-      const quantity = (...units: string[]) => chargesOf(u, p).reduce((n, c) => n + (units.includes(c.unit) ? c.quantity : 0), 0);
+      const unitOf = (unit: string) => (u.priority === 'batch' ? `batch_${unit}` : unit);
+      const quantity = (...units: string[]) =>
+        chargesOf(u, p).reduce((n, c) => n + (units.some((unit) => c.unit === unitOf(unit)) ? c.quantity : 0), 0);
       assert.equal(quantity('prompt_token', 'cached_prompt_token'), u.prompt_tokens);
       assert.equal(quantity('completion_token'), u.completion_tokens);
       assert.equal(quantity('adapter_token'), (u.prompt_tokens + u.completion_tokens) * u.adapters.length);
@@ -56,9 +59,20 @@ test('a request within its bounds never costs more than was held for it', () => 
 
 test('a cached prompt is cheaper in every listed price, and prices are whole', () => {
   for (const base of ['SmolLM2-135M-Instruct', 'anything else', '__proto__', 'constructor']) {
-    const p = priceOf(base);
-    assert.ok(p.cachedPrompt < p.prompt && p.completion > 0);
-    for (const value of Object.values(p)) assert.ok(Number.isSafeInteger(value));
+    for (const priority of ['interactive', 'batch'] as const) {
+      const p = priceOf(base, priority);
+      assert.ok(p.cachedPrompt < p.prompt && p.completion > 0);
+      for (const value of Object.values(p)) assert.ok(Number.isSafeInteger(value));
+    }
+  }
+});
+
+test('batch work costs half: no unit more, and none a whole nano-USD less', () => {
+  for (const base of ['SmolLM2-135M-Instruct', 'anything else']) {
+    const [full, batch] = [priceOf(base, 'interactive'), priceOf(base, 'batch')];
+    for (const key of Object.keys(full) as (keyof Price)[]) {
+      assert.ok(batch[key] <= full[key] / 2 && batch[key] > full[key] / 2 - 1, key);
+    }
   }
 });
 

@@ -22,7 +22,7 @@ after(async () => {
 });
 
 const THIS_MONTH = new Date().toISOString().slice(0, 7);
-const PRICE = priceOf(BASE.id);
+const PRICE = priceOf(BASE.id, 'interactive');
 const costOf = (records: UsageRecord[]) => records.reduce((sum, r) => sum + amountOf(chargesOf(r, PRICE)), 0);
 
 async function ask(tenant: Caller, body: object = {}): Promise<GenerateRequest> {
