@@ -17,8 +17,8 @@ export type Attribute = { int: number } | { ints: readonly number[] } | { float:
 
 export interface Node {
   readonly op: string;
-  /** '' is ONNX's own operator set. */
-  readonly domain: '' | 'com.microsoft';
+  /** '' is ONNX's own operator set, 'switchyard' ours (gpu-worker/kernels). */
+  readonly domain: '' | 'com.microsoft' | 'switchyard';
   readonly name: string;
   /** null: an optional input left out. */
   readonly inputs: readonly (Value | null)[];

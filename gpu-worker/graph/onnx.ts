@@ -4,7 +4,7 @@ import type { Attribute, Graph, Node, Value } from './ir.ts';
 import { ProtobufWriter } from './protobuf.ts';
 
 const IR_VERSION = 10;
-const OPSETS = { '': 21, 'com.microsoft': 1 } as const;
+const OPSETS = { '': 21, 'com.microsoft': 1, switchyard: 1 } as const;
 
 /** Where a weight's bytes lie in the file of external data. */
 export interface WeightLocation {

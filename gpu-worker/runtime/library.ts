@@ -8,6 +8,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import koffi from 'koffi';
+import { prebuilt, targets } from '../kernels/sources.ts';
 
 /** An opaque native pointer. */
 export type Pointer = unknown;
@@ -97,11 +98,14 @@ type Release = Extract<FunctionName, `Release${string}`>;
 
 /** Calls a function that answers with a status; throws RuntimeFailure naming `subject` when it is not OK. */
 export function call(name: Status, subject: string, ...args: unknown[]): void {
-  const status = api[name](...args);
+  check(name, subject, api[name](...args));
+}
+
+function check(operation: string, subject: string, status: unknown): void {
   if (!status) return;
   const message = String(api.GetErrorMessage(status));
   api.ReleaseStatus(status);
-  throw new RuntimeFailure(name, subject, message);
+  throw new RuntimeFailure(operation, subject, message);
 }
 
 /** As `call`, for functions whose last parameter receives the object made. */
@@ -113,6 +117,26 @@ export function create(name: Status, subject: string, ...args: unknown[]): Point
 
 export function release(name: Release, object: Pointer): void {
   api[name](object);
+}
+
+const kernels = loadKernels();
+
+/** Our own operators (domain `switchyard`), compiled ahead; kept for the life of the process, as sessions run their code. */
+function loadKernels(): { library: unknown; register: Native; apiBase: Pointer } {
+  const target = `${process.platform}-${process.arch}`;
+  const file = prebuilt(target);
+  if (!existsSync(file)) throw new Error(`kernels for ${target} expected at ${file}; there are ${Object.keys(targets).join(', ')}`);
+  const native = koffi.load(file);
+  return {
+    library: native,
+    register: native.func('void* switchyard_kernels_register(void* options, void* api)'),
+    apiBase: library.func('void* OrtGetApiBase()')(),
+  };
+}
+
+/** Lets sessions made with `options` use our operators. */
+export function registerKernels(options: Pointer, subject: string): void {
+  check('registration of kernels', subject, kernels.register(options, kernels.apiBase));
 }
 
 /** The numeric address of a native object or of a buffer's first byte. */

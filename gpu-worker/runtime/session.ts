@@ -1,5 +1,5 @@
 /** A loaded model, and a binding of its inputs and outputs that is reused from run to run. */
-import { address, call, create, env, type Pointer, release } from './library.ts';
+import { address, call, create, env, type Pointer, registerKernels, release } from './library.ts';
 import type { Tensor } from './tensor.ts';
 
 export interface SessionOptions {
@@ -29,6 +29,7 @@ export class Session implements Disposable {
       call('SetSessionGraphOptimizationLevel', modelPath, settings, ALL_OPTIMISATIONS);
       // Idle pool threads would otherwise spin on the cores that serve HTTP between two steps.
       call('AddSessionConfigEntry', modelPath, settings, 'session.force_spinning_stop', '1');
+      registerKernels(settings, modelPath);
       if (options.profile) call('EnableProfiling', modelPath, settings, options.profile);
       this.#pointer = create('CreateSession', modelPath, env(), modelPath, settings);
     } finally {
