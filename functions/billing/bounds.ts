@@ -1,31 +1,48 @@
 /** Bounds on what a request can use, known before it runs. Pure. */
 import type { Bounds } from '../../shared/billing/amounts.ts';
-import type { BaseInfo, GenerateRequest } from '../../shared/contract/worker.ts';
+import type { BaseInfo, ChatMessage, GenerateRequest, Tool } from '../../shared/contract/worker.ts';
 
-/** Room for a chat template's own tokens: per request (a default system message) and per message. */
+/** Room for a chat template's own tokens: per request (a default system message), per message, and for the words around tools. */
 const TEMPLATE_TOKENS = 64;
 const MESSAGE_TOKENS = 16;
+const TOOLS_TOKENS = 768;
+const TOOL_TOKENS = 128;
 
 /**
  * The most tokens a request can use. The edge has no tokenizer: with byte-level vocabularies a text has at
  * most as many tokens as bytes, and no sequence is longer than the base's context.
  */
-export function boundsOf(request: Pick<GenerateRequest, 'input' | 'n' | 'max_tokens' | 'adapters'>, base: BaseInfo): Bounds {
+export function boundsOf(request: Pick<GenerateRequest, 'input' | 'best_of' | 'max_tokens' | 'adapters'>, base: BaseInfo): Bounds {
   const context = base.context_length;
   const prompts = promptBounds(request.input).map((tokens) => Math.min(tokens, context));
   const each = Math.min(request.max_tokens ?? context, context);
   return {
     prompt: prompts.reduce((sum, tokens) => sum + tokens, 0),
-    completion: each * request.n * prompts.length,
+    completion: each * request.best_of * prompts.length,
     adapters: request.adapters.length,
   };
 }
 
+const bytes = (text: string) => new TextEncoder().encode(text).byteLength;
+
+/** Templates write JSON with spaces, perhaps indented: at most three times as long as without. */
+const jsonBound = (value: unknown) => 3 * bytes(JSON.stringify(value));
+
+function toolsBound(tools: Tool[]): number {
+  return tools.reduce((sum, tool) => sum + jsonBound(tool) + TOOL_TOKENS, tools.length > 0 ? TOOLS_TOKENS : 0);
+}
+
+function messageBound(message: ChatMessage): number {
+  const calls = message.role === 'assistant' ? (message.tool_calls ?? []) : [];
+  const name = message.role === 'tool' ? '' : (message.name ?? '');
+  const said = bytes(message.content) + bytes(name) + MESSAGE_TOKENS;
+  return calls.reduce((sum, call) => sum + jsonBound(call) + TOOL_TOKENS, said);
+}
+
 function promptBounds(input: GenerateRequest['input']): number[] {
-  const bytes = (text: string) => new TextEncoder().encode(text).byteLength;
   switch (input.kind) {
     case 'chat':
-      return [input.messages.reduce((sum, m) => sum + bytes(m.content) + MESSAGE_TOKENS, TEMPLATE_TOKENS)];
+      return [input.messages.reduce((sum, message) => sum + messageBound(message), TEMPLATE_TOKENS + toolsBound(input.tools))];
     case 'completion':
       return input.prompts.map((p) => (typeof p === 'string' ? bytes(p) : p.length));
     default:

@@ -1,6 +1,8 @@
 /** Turns OpenAI's request forms into the one form the workers take. Pure; names are resolved elsewhere. */
 import { type ChatRequest, type CompletionRequest, toPrompts } from '../../shared/contract/openai.ts';
-import type { GenerateRequest } from '../../shared/contract/worker.ts';
+import type { ChatMessageInput } from '../../shared/contract/openai-messages.ts';
+import { type FunctionDefinition, namedFunction, type ResponseFormatInput } from '../../shared/contract/openai-tools.ts';
+import type { ChatMessage, GenerateRequest, ResponseFormat, Tool, ToolChoice } from '../../shared/contract/worker.ts';
 
 /** A request's own part of a GenerateRequest: everything but who asks and what the names mean. */
 export type Work = Omit<GenerateRequest, 'request_id' | 'tenant' | 'key_id' | 'base' | 'base_revision' | 'adapters'>;
@@ -12,16 +14,14 @@ function common(request: ChatRequest | CompletionRequest) {
   return {
     model: request.model,
     n: request.n ?? 1,
-    best_of: request.n ?? 1,
     temperature: request.temperature ?? 1,
     top_p: request.top_p ?? 1,
     top_k: Math.max(0, request.top_k ?? 0),
-    min_p: 0,
-    frequency_penalty: 0,
-    presence_penalty: 0,
-    repetition_penalty: 1,
-    logit_bias: [],
-    response_format: { type: 'text' as const },
+    min_p: request.min_p ?? 0,
+    frequency_penalty: request.frequency_penalty ?? 0,
+    presence_penalty: request.presence_penalty ?? 0,
+    repetition_penalty: request.repetition_penalty ?? 1,
+    logit_bias: Object.entries(request.logit_bias ?? {}).map(([id, bias]): [number, number] => [Number(id), bias]),
     priority: 'interactive' as const,
     tenant_weight: 1,
     deadline: null,
@@ -37,13 +37,15 @@ function common(request: ChatRequest | CompletionRequest) {
 export function chatWork(request: ChatRequest): Work {
   return {
     ...common(request),
+    best_of: request.n ?? 1,
     input: {
       kind: 'chat',
       messages: request.messages.map(toMessage),
-      tools: [],
-      tool_choice: { type: 'none' },
-      parallel_tool_calls: true,
+      tools: (request.tools ?? []).map((tool) => toTool(tool.function)),
+      tool_choice: toToolChoice(request),
+      parallel_tool_calls: request.parallel_tool_calls ?? true,
     },
+    response_format: toResponseFormat(request.response_format),
     max_tokens: request.max_completion_tokens ?? request.max_tokens ?? null,
     logprobs: request.logprobs ? (request.top_logprobs ?? 0) : null,
     echo: false,
@@ -53,19 +55,54 @@ export function chatWork(request: ChatRequest): Work {
 export function completionWork(request: CompletionRequest): Work {
   return {
     ...common(request),
+    best_of: request.best_of ?? request.n ?? 1,
     input: { kind: 'completion', prompts: toPrompts(request.prompt) },
+    response_format: { type: 'text' },
     max_tokens: request.max_tokens ?? DEFAULT_COMPLETION_TOKENS,
     logprobs: request.logprobs ?? null,
     echo: request.echo ?? false,
   };
 }
 
-type Message = ChatRequest['messages'][number];
+/** A function without parameters takes none. */
+const toTool = ({ name, description, parameters, strict }: FunctionDefinition): Tool => ({
+  name,
+  description: description ?? null,
+  parameters: parameters ?? { type: 'object', properties: {} },
+  strict: strict ?? false,
+});
+
+function toToolChoice({ tools, tool_choice: choice }: ChatRequest): ToolChoice {
+  if (!tools?.length) return { type: 'none' };
+  const name = namedFunction(choice);
+  if (name !== null) return { type: 'function', name };
+  return { type: typeof choice === 'string' ? choice : 'auto' };
+}
+
+function toResponseFormat(format: ResponseFormatInput | null | undefined): ResponseFormat {
+  if (format?.type !== 'json_schema') return { type: format?.type ?? 'text' };
+  const { schema, strict } = format.json_schema;
+  return { type: 'json_schema', schema: schema ?? {}, strict: strict ?? false };
+}
 
 /** Text parts follow each other without a separator: nothing is added to what the client wrote. */
-function toMessage({ role, content }: Message) {
-  const text = typeof content === 'string' ? content : content.map((part) => String(part['text'])).join('');
-  return { role: toRole(role), content: text };
+function toText(content: ChatMessageInput['content']): string {
+  if (typeof content === 'string') return content;
+  return content?.map((part) => String(part['text'])).join('') ?? '';
+}
+
+/** The schema has checked which fields come with which role. */
+function toMessage(message: ChatMessageInput): ChatMessage {
+  const content = toText(message.content);
+  if (message.role === 'tool') return { role: 'tool', content, tool_call_id: message.tool_call_id ?? '' };
+  const said = { content, ...(message.name ? { name: message.name } : {}) };
+  const role = toRole(message.role);
+  if (role !== 'assistant' || !message.tool_calls?.length) return { role, ...said };
+  return {
+    role,
+    ...said,
+    tool_calls: message.tool_calls.map(({ id, function: { name, arguments: text } }) => ({ id, name, arguments: text })),
+  };
 }
 
 /** `developer` is OpenAI's newer name for `system`; other roles were refused by the schema. */

@@ -2,7 +2,8 @@
 import { z } from 'zod';
 
 /** An issue that the edge reports as `unsupported` rather than malformed. */
-export const refuse = (ctx: z.RefinementCtx, message: string) => ctx.addIssue({ code: 'custom', message, params: { unsupported: true } });
+export const refuse = (ctx: z.RefinementCtx, message: string, path: PropertyKey[] = []) =>
+  ctx.addIssue({ code: 'custom', path, message, params: { unsupported: true } });
 
 /** A field that is not honoured: only values which ask for nothing pass. */
 export const onlyNeutral = (name: string, isNeutral: (value: unknown) => boolean = () => false) =>
@@ -27,6 +28,12 @@ export const equals =
     accepted.includes(value);
 
 export const isEmpty = (value: unknown) => typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+
+/** The one type of a tagged object that is honoured; `what` in the plural. */
+export const onlyType = (honoured: string, what: string) =>
+  z.string().superRefine((type, ctx) => {
+    if (type !== honoured) refuse(ctx, `${what} of type ${JSON.stringify(type.slice(0, 40))} are not supported: only "${honoured}" is`);
+  });
 
 /** A request's or an object's own notes, in OpenAI's bounds: 16 pairs, keys of 64 and values of 512 characters. */
 export const Metadata = z

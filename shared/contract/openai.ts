@@ -4,7 +4,9 @@
  * name. Unknown fields are refused too. `null` means the same as leaving a field out, as at OpenAI.
  */
 import { z } from 'zod';
-import { equals, isEmpty, onlyNeutral, refuse } from './fields.ts';
+import { equals, isEmpty, Metadata, onlyNeutral, refuse } from './fields.ts';
+import { ChatMessages } from './openai-messages.ts';
+import { namedFunction, ResponseFormatInput, ToolChoiceInput, Tools } from './openai-tools.ts';
 import { Receipt } from './worker.ts';
 
 const count = z.number().int().nonnegative();
@@ -24,6 +26,13 @@ const Stop = z.union([z.string().min(1), z.array(z.string().min(1)).max(16)], {
   error: 'expected a string or an array of 1 to 16 non-empty strings',
 });
 
+const MAX_BIASES = 1024;
+
+/** By token id; the worker knows which ids there are. */
+const LogitBias = z
+  .record(z.string().regex(/^(0|[1-9]\d{0,8})$/, 'expected a token id'), z.number().min(-100).max(100))
+  .refine((bias) => Object.keys(bias).length <= MAX_BIASES, `expected at most ${MAX_BIASES} tokens`);
+
 const shared = {
   model: MODEL,
   temperature: z.number().min(0).max(2).nullish(),
@@ -42,9 +51,13 @@ const shared = {
   adapters: z.array(MixtureEntry).min(1).max(8).nullish(),
   /** Says who the end user is; has no influence on the answer, at OpenAI neither. */
   user: z.string().nullish(),
-  presence_penalty: onlyNeutral('presence_penalty', equals(0)),
-  frequency_penalty: onlyNeutral('frequency_penalty', equals(0)),
-  logit_bias: onlyNeutral('logit_bias', isEmpty),
+  presence_penalty: z.number().min(-2).max(2).nullish(),
+  frequency_penalty: z.number().min(-2).max(2).nullish(),
+  /** vLLM's, over prompt and answer: 1 is off. */
+  repetition_penalty: z.number().gt(0).max(10).nullish(),
+  /** vLLM's: 0 is off. */
+  min_p: z.number().min(0).max(1).nullish(),
+  logit_bias: LogitBias.nullish(),
 };
 
 const MAX_PROMPTS = 128;
@@ -59,13 +72,16 @@ export const CompletionRequest = z
     max_tokens: count.nullish(),
     logprobs: z.number().int().min(0).max(20).nullish(),
     echo: z.boolean().nullish(),
-    best_of: z.number().int().nullish(),
+    /** Choices to generate, all of them billed, of which the n likeliest by token are answered. */
+    best_of: z.number().int().min(1).max(128).nullish(),
     suffix: onlyNeutral('suffix', equals('')),
   })
   .superRefine((request, ctx) => {
-    if (typeof request.best_of === 'number' && request.best_of !== (request.n ?? 1)) {
-      ctx.addIssue({ code: 'custom', path: ['best_of'], message: 'best_of is supported only equal to n', params: { unsupported: true } });
-    }
+    const n = request.n ?? 1;
+    const best = request.best_of ?? n;
+    if (best < n) ctx.addIssue({ code: 'custom', path: ['best_of'], message: `expected at least n (${n}), got ${best}` });
+    if (best > n && request.stream)
+      refuse(ctx, 'best_of above n cannot be streamed: which choices are best is known at their end', ['best_of']);
     const prompts = toPrompts(request.prompt).length;
     if (prompts > MAX_PROMPTS) {
       ctx.addIssue({ code: 'custom', path: ['prompt'], message: `expected at most ${MAX_PROMPTS} prompts, got ${prompts}` });
@@ -81,58 +97,31 @@ export function toPrompts(prompt: z.infer<typeof CompletionPrompt>): (string | n
   return prompt as (string | number[])[];
 }
 
-const TextPart = z.looseObject({ type: z.string() }).superRefine((part, ctx) => {
-  if (part.type !== 'text') refuse(ctx, `content parts of type "${part.type}" are not supported: only "text" is`);
-  else if (typeof part['text'] !== 'string') ctx.addIssue({ code: 'custom', path: ['text'], message: 'expected a string' });
-});
-
-const ChatRole = z.string().superRefine((role, ctx) => {
-  if (role === 'tool' || role === 'function') refuse(ctx, `messages of role "${role}" are not supported`);
-  else if (!['system', 'developer', 'user', 'assistant'].includes(role)) {
-    ctx.addIssue({ code: 'custom', message: `expected system, developer, user or assistant, got ${JSON.stringify(role.slice(0, 40))}` });
-  }
-});
-
-const ChatMessageInput = z.strictObject({
-  role: ChatRole,
-  content: z.union([z.string(), z.array(TextPart).min(1)], { error: contentError }),
-  name: onlyNeutral('name'),
-  refusal: onlyNeutral('refusal'),
-  audio: onlyNeutral('audio'),
-  tool_calls: onlyNeutral('tool_calls', isEmpty),
-  tool_call_id: onlyNeutral('tool_call_id'),
-  function_call: onlyNeutral('function_call'),
-});
-
-/** Lets a finding inside an array of parts through; a content of another type gets one plain sentence. */
-function contentError(issue: { input?: unknown }): string | undefined {
-  return Array.isArray(issue.input) ? undefined : 'expected a string or an array of text parts';
-}
-
 export const ChatRequest = z
   .strictObject({
     ...shared,
-    messages: z.array(ChatMessageInput).min(1),
+    messages: ChatMessages,
     max_tokens: z.number().int().min(1).nullish(),
     max_completion_tokens: z.number().int().min(1).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.number().int().min(0).max(20).nullish(),
     safety_identifier: z.string().nullish(),
-    response_format: onlyNeutral('response_format', (v) => isRecord(v) && v['type'] === 'text' && Object.keys(v).length === 1),
-    tools: onlyNeutral('tools', isEmpty),
-    tool_choice: onlyNeutral('tool_choice', equals('none', 'auto')),
-    parallel_tool_calls: onlyNeutral('parallel_tool_calls', (v) => typeof v === 'boolean'),
+    response_format: ResponseFormatInput.nullish(),
+    tools: Tools.nullish(),
+    tool_choice: ToolChoiceInput.nullish(),
+    parallel_tool_calls: z.boolean().nullish(),
     functions: onlyNeutral('functions', isEmpty),
     function_call: onlyNeutral('function_call', equals('none', 'auto')),
     modalities: onlyNeutral('modalities', (v) => Array.isArray(v) && v.length === 1 && v[0] === 'text'),
     service_tier: onlyNeutral('service_tier', equals('auto', 'default')),
     store: onlyNeutral('store', equals(false)),
-    /** OpenAI keeps metadata with stored completions; nothing is stored here. */
-    metadata: onlyNeutral('metadata', isEmpty),
+    /** Kept with stored completions at OpenAI; nothing is stored here, so it is checked and goes no further. */
+    metadata: Metadata.nullish(),
+    /** Prompts are cached for each tenant by what they say: a key changes nothing. */
+    prompt_cache_key: z.string().nullish(),
+    prompt_cache_retention: onlyNeutral('prompt_cache_retention', equals('in_memory', 'in-memory')),
     audio: onlyNeutral('audio'),
     prediction: onlyNeutral('prediction'),
-    prompt_cache_key: onlyNeutral('prompt_cache_key'),
-    prompt_cache_retention: onlyNeutral('prompt_cache_retention'),
     reasoning_effort: onlyNeutral('reasoning_effort', equals('none')),
     verbosity: onlyNeutral('verbosity', equals('medium')),
     web_search_options: onlyNeutral('web_search_options'),
@@ -146,12 +135,16 @@ export const ChatRequest = z
     if (typeof request.top_logprobs === 'number' && request.logprobs !== true) {
       ctx.addIssue({ code: 'custom', path: ['top_logprobs'], message: 'top_logprobs needs logprobs: true' });
     }
+    checkToolChoice(request, ctx);
     checkStreamOptions(request, ctx);
   });
 export type ChatRequest = z.infer<typeof ChatRequest>;
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+function checkToolChoice({ tools, tool_choice: choice }: Pick<ChatRequest, 'tools' | 'tool_choice'>, ctx: z.RefinementCtx): void {
+  const issue = (message: string) => ctx.addIssue({ code: 'custom', path: ['tool_choice'], message });
+  const named = namedFunction(choice);
+  if ((choice === 'required' || named !== null) && !tools?.length) issue('a call can be required only with tools');
+  else if (named !== null && !tools?.some((tool) => tool.function.name === named)) issue(`no tool is named "${named}"`);
 }
 
 function checkStreamOptions(request: { stream?: boolean | null | undefined; stream_options?: unknown }, ctx: z.RefinementCtx): void {
@@ -165,10 +158,16 @@ const Usage = z.object({
   completion_tokens: count,
   total_tokens: count,
   prompt_tokens_details: z.object({ cached_tokens: count }).optional(),
+  completion_tokens_details: z.object({ reasoning_tokens: count }).optional(),
 });
 
 const answer = { id: z.string(), created: count, model: z.string(), usage: Usage, switchyard: Receipt };
 const FinishReason = z.enum(['stop', 'length']);
+const CalledFunction = z.object({
+  id: z.string(),
+  type: z.literal('function'),
+  function: z.object({ name: z.string(), arguments: z.string() }),
+});
 
 const Alternative = z.object({ token: z.string(), logprob: z.number(), bytes: z.array(count).nullable() });
 const ChatLogprobs = z.object({ content: z.array(Alternative.extend({ top_logprobs: z.array(Alternative) })) });
@@ -180,9 +179,15 @@ export const ChatCompletion = z.object({
   choices: z.array(
     z.object({
       index: count,
-      message: z.object({ role: z.literal('assistant'), content: z.string(), refusal: z.null().optional() }),
+      message: z.object({
+        role: z.literal('assistant'),
+        /** null when the answer is calls alone. */
+        content: z.string().nullable(),
+        refusal: z.null(),
+        tool_calls: z.array(CalledFunction).optional(),
+      }),
       logprobs: ChatLogprobs.nullable(),
-      finish_reason: FinishReason,
+      finish_reason: z.enum(['stop', 'length', 'tool_calls']),
       token_ids: z.array(count).optional(),
     }),
   ),

@@ -5,10 +5,10 @@ import { boundsOf } from '../../../functions/billing/bounds.ts';
 import { BASE } from '../../workerd/support/peer.ts';
 
 const completion = (prompts: (string | number[])[], more: object = {}) =>
-  boundsOf({ input: { kind: 'completion', prompts }, n: 1, max_tokens: 16, adapters: [], ...more }, BASE);
+  boundsOf({ input: { kind: 'completion', prompts }, best_of: 1, max_tokens: 16, adapters: [], ...more }, BASE);
 
 test('prompts count bytes of text or ids; every choice of every prompt may be full', () => {
-  assert.deepEqual(completion(['añ', [1, 2, 3, 4]], { n: 3 }), { prompt: 3 + 4, completion: 16 * 3 * 2, adapters: 0 });
+  assert.deepEqual(completion(['añ', [1, 2, 3, 4]], { best_of: 3 }), { prompt: 3 + 4, completion: 16 * 3 * 2, adapters: 0 });
 });
 
 test('nothing is longer than the context', () => {
@@ -24,6 +24,6 @@ test("a chat leaves room for the template's own tokens", () => {
     tool_choice: { type: 'none' as const },
     parallel_tool_calls: true,
   };
-  const { prompt } = boundsOf({ input, n: 1, max_tokens: 1, adapters: [{ digest: BASE.revision, weight: 1 }] }, BASE);
+  const { prompt } = boundsOf({ input, best_of: 1, max_tokens: 1, adapters: [{ digest: BASE.revision, weight: 1 }] }, BASE);
   assert.ok(prompt > 40 && prompt <= 512);
 });
