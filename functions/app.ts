@@ -13,6 +13,7 @@ import { internal } from './routes/internal.ts';
 import { metrics } from './routes/metrics.ts';
 import { models } from './routes/models.ts';
 import { allowedMethods } from './routes/not-found.ts';
+import { responses } from './routes/responses.ts';
 import { s3 } from './routes/s3.ts';
 import { tenancy } from './routes/tenancy.ts';
 import { usage } from './routes/usage.ts';
@@ -20,7 +21,7 @@ import { usage } from './routes/usage.ts';
 export const app = new OpenAPIHono<AppEnv>();
 
 app.use(requestId(), drainRefused());
-for (const area of [health, inference, models, adapters, tenancy, usage, admin, metrics, internal, s3]) app.route('/', area);
+for (const area of [health, inference, responses, models, adapters, tenancy, usage, admin, metrics, internal, s3]) app.route('/', area);
 app.route('/', docs(app));
 
 app.onError(onError);
