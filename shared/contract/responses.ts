@@ -84,10 +84,18 @@ const FunctionTool = ofType('tools', ['function']).pipe(
   }),
 );
 
-const ToolChoice = z.union([
-  z.enum(['none', 'auto', 'required']),
-  ofType('tool choices', ['function']).pipe(z.strictObject({ type: z.literal('function'), name: z.string().min(1) })),
-]);
+/** A word, or the one function that must be called. */
+const ToolChoice = z
+  .preprocess(
+    (choice) => (typeof choice === 'string' ? { type: choice } : choice),
+    ofType('tool choices', ['none', 'auto', 'required', 'function']).pipe(
+      z.discriminatedUnion('type', [
+        z.strictObject({ type: z.enum(['none', 'auto', 'required']) }),
+        z.strictObject({ type: z.literal('function'), name: z.string().min(1) }),
+      ]),
+    ),
+  )
+  .transform((choice) => (choice.type === 'function' ? choice : choice.type));
 
 const TextFormat = ofType('text formats', ['text', 'json_object', 'json_schema']).pipe(
   z.discriminatedUnion('type', [
