@@ -177,7 +177,7 @@ const OutputMessage = z.object({
   status: ItemStatus,
   role: z.literal('assistant'),
   content: z.array(
-    z.object({ type: z.literal('output_text'), text: z.string(), annotations: z.array(z.never()), logprobs: z.array(Logprob) }),
+    z.object({ type: z.literal('output_text'), text: z.string(), annotations: z.array(z.unknown()).max(0), logprobs: z.array(Logprob) }),
   ),
 });
 const OutputCall = z.object({
