@@ -82,20 +82,52 @@ export type EngineEvent =
       usage: { promptTokens: number; cachedTokens: number; completionTokens: number };
       outcome: 'finished' | 'cancelled' | 'failed' | 'expired';
       error?: string;
+      /** Milliseconds from submission to the first row and to the first token; absent for what never came. */
+      queuedMs?: number;
+      firstTokenMs?: number;
     };
 
+/** What a histogram needs: how many observations lay at or below each bound and above all of them, and their sum. */
+export interface Distribution {
+  bounds: number[];
+  counts: number[];
+  sum: number;
+}
+
+/** Present state, then counts since the engine started. */
 export interface EngineStats {
+  /** Sequences that run, and those of them whose prompt is being computed. */
   active: number;
+  prefilling: number;
+  /** Sequences that wait, and those of them with batch priority. */
   queued: number;
+  queuedBatch: number;
+  /** Sequences that may run at once. */
   slots: number;
   sessions: number;
   baseBytes: number;
   kvBytes: number;
-  adapterSlotBytes: number;
+  /** Pages of the KV pool: all, those that sequences hold, and those kept for the prefix cache alone. */
+  kvPages: number;
+  kvPagesHeld: number;
+  kvPagesCached: number;
   residentAdapters: number;
   residentAdapterBytes: number;
   steps: number;
+  /** Milliseconds of each step. */
+  stepMs: Distribution;
+  /** Rows of all steps: by steps, the mean batch. */
+  rows: number;
+  /** Prompt and completion tokens that were committed. */
   tokens: number;
+  generatedTokens: number;
+  /** Prompt tokens that were computed, again after a preemption included, and those that were found in the prefix cache. */
+  prefilledTokens: number;
+  cachedTokens: number;
+  preemptions: number;
+  /** Tokens that prompt lookup proposed, and those of them that the model said too. */
+  draftedTokens: number;
+  acceptedTokens: number;
 }
 
 /** Implemented by engine/client.ts on the main thread. */
