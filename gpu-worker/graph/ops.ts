@@ -33,6 +33,19 @@ export function silu(g: Graph, x: Value): Value {
   return out;
 }
 
+/** x · Φ(x) by the tanh approximation, elementwise. */
+export function geluTanh(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('gelu') };
+  g.node('Gelu', [x], [out], { approximate: { string: 'tanh' } });
+  return out;
+}
+
+export function tanh(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('tanh') };
+  g.node('Tanh', [x], [out]);
+  return out;
+}
+
 /** Largest element of each row (last axis), kept as an axis of one. */
 export function rowMax(g: Graph, x: Value): Value {
   const out = { name: g.path('row_max'), dtype: x.dtype, dims: withLast(x, 1) };
@@ -66,6 +79,13 @@ export function concatLast(g: Graph, parts: readonly Value[]): Value {
   const out = { name: g.path('concat'), dtype: parts[0]!.dtype, dims: withLast(parts[0]!, width) };
   g.node('Concat', parts, [out], { axis: { int: -1 } });
   return out;
+}
+
+/** The last axis cut into parts of these sizes. */
+export function splitLast(g: Graph, x: Value, sizes: readonly number[]): Value[] {
+  const parts = sizes.map((size) => ({ ...x, name: g.path('part'), dims: withLast(x, size) }));
+  g.node('Split', [x, g.ints(sizes)], parts, { axis: { int: -1 } });
+  return parts;
 }
 
 /** gain ∘ x / √(mean(x²) + ε) by row. */
@@ -104,8 +124,13 @@ export function matmulInteger(g: Graph, a: Value, aScale: Value, aZero: Value, b
 export interface AttentionOptions {
   heads: number;
   kvHeads: number;
+  headDim: number;
   /** Factor on q·k before the softmax. */
   scale: number;
+  /** Positions that a query sees, its own included; 0: all. */
+  window: number;
+  /** Scores s become cap · tanh(s / cap); 0: they stay. */
+  softcap: number;
 }
 
 /**
@@ -113,30 +138,87 @@ export interface AttentionOptions {
  *
  *   [q | k | v] ── rotary → append to cache → softmax(scale · q kᵀ) v → [b, s, heads·d]
  *
- *   qkv [b, s, (heads + 2 kvHeads)·d];  pastKey, pastValue [b, kvHeads, capacity, d]
+ *   parts: q, k, v [b, s, heads·d], or [q | k | v] as one;  pastKey, pastValue [b, kvHeads, capacity, d]
  *   lastIndex [b]: position of each row's last token; total []: tokens of the longest row
  *
  * The caller binds presentKey/presentValue to the memory of pastKey/pastValue.
  */
 export function cachedAttention(
   g: Graph,
-  qkv: Value,
+  parts: readonly Value[],
   cache: { key: Value; value: Value },
   position: { lastIndex: Value; total: Value; cos: Value; sin: Value },
   present: { key: string; value: string },
   options: AttentionOptions,
 ): { out: Value; key: Value; value: Value } {
-  const { heads, kvHeads } = options;
-  const width = (Number(last(qkv)) / (heads + 2 * kvHeads)) * heads;
-  const out = { name: g.path('attention'), dtype: qkv.dtype, dims: withLast(qkv, width) };
+  const { heads, kvHeads, headDim, scale, window, softcap } = options;
+  const [q, k = null, v = null] = parts as [Value, ...Value[]];
+  const out = { name: g.path('attention'), dtype: q.dtype, dims: withLast(q, heads * headDim) };
   const key = { ...cache.key, name: present.key };
   const value = { ...cache.value, name: present.value };
   g.node(
     'GroupQueryAttention',
-    [qkv, null, null, cache.key, cache.value, position.lastIndex, position.total, position.cos, position.sin],
+    [q, k, v, cache.key, cache.value, position.lastIndex, position.total, position.cos, position.sin],
     [out, key, value],
-    { num_heads: { int: heads }, kv_num_heads: { int: kvHeads }, scale: { float: options.scale }, do_rotary: { int: 1 } },
+    {
+      num_heads: { int: heads },
+      kv_num_heads: { int: kvHeads },
+      scale: { float: scale },
+      do_rotary: { int: 1 },
+      ...(window > 0 ? { local_window_size: { int: window } } : {}),
+      ...(softcap > 0 ? { softcap: { float: softcap } } : {}),
+    },
     'com.microsoft',
   );
   return { out, key, value };
+}
+
+export interface PagedAttentionOptions {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  /** Factor on q·k before the softmax. */
+  scale: number;
+  /** A query sees this many positions, its own included; 0: all. */
+  window: number;
+  /** Scores s become cap · tanh(s / cap); 0: they stay. */
+  softcap: number;
+  /** cos and sin [positions, dims/2]: the first `dims` channels of a head are turned, i with i + dims/2; null: none. */
+  rotary: { cos: Value; sin: Value; dims: number } | null;
+  /** Gains [headDim] of the RMS norms of each head's q and k; null: none. */
+  norms: { q: Value; k: Value; epsilon: number } | null;
+}
+
+/**
+ * Causal attention of many sequences at once over a pool of pages of 32 tokens, which it fills (gpu-worker/kernels/attention.c).
+ *
+ *   qkv [T, (heads + 2 kvHeads)·headDim] → [T, heads·headDim];  pool f32 | f16 [pages, 2·kvHeads·32·headDim]
+ *   rows i32 [R, 3]: first token, tokens, tokens before them;   pages i32 [R, P]: where each 32 positions of a row lie
+ *
+ * A token's result is the same bits however its sequence was cut into runs and whatever else is in them.
+ */
+export function pagedAttention(
+  g: Graph,
+  qkv: Value,
+  pool: Value,
+  step: { rows: Value; pages: Value },
+  { heads, kvHeads, headDim, scale, window, softcap, rotary, norms }: PagedAttentionOptions,
+): Value {
+  const out = { name: g.path('attention'), dtype: qkv.dtype, dims: withLast(qkv, heads * headDim) };
+  g.node(
+    'PagedAttention',
+    [qkv, pool, step.rows, step.pages, rotary?.cos ?? null, rotary?.sin ?? null, norms?.q ?? null, norms?.k ?? null],
+    [out],
+    {
+      heads: { int: heads },
+      kv_heads: { int: kvHeads },
+      window: { int: window },
+      rotary: { int: rotary?.dims ?? 0 },
+      scale: { float: scale },
+      softcap: { float: softcap },
+      epsilon: { float: norms?.epsilon ?? 0 },
+    },
+    'switchyard',
+  );
+  return out;
 }
