@@ -2,18 +2,14 @@
  * Uploaded adapter packages: a multipart form is parsed as it arrives and its files go to R2 under
  * packages/<tenant>/<upload>/, never more than a part's worth in memory.
  */
-import { decodeField, type MultipartError, make, type PartInfo } from 'multipasta';
+import type { PartInfo } from 'multipasta';
 import type { SealRequest } from '../../shared/contract/worker.ts';
 import { type AdapterFinding, Failure } from '../../shared/errors.ts';
 import { randomId } from '../../shared/ids.ts';
-import { BODY_LIMIT, tooLarge } from '../middleware/body.ts';
+import { badUpload, type FormEvent, type FormRules, isForm, readForm } from './form.ts';
 import { PartWriter } from './part-writer.ts';
 
-const MAX_FILES = 64;
-const MAX_FIELDS = 16;
-const MAX_FIELD_BYTES = 4096;
-/** Form fields that carry files. */
-const FILE_FIELDS = ['files', 'archive'];
+const RULES: FormRules = { fileFields: ['files', 'archive'], maxFiles: 64, refuse: refuseFile };
 
 export interface StagedPackage {
   upload: string;
@@ -21,25 +17,16 @@ export interface StagedPackage {
   files: SealRequest['files'];
 }
 
-type Event = { type: 'open'; name: string } | { type: 'data'; chunk: Uint8Array } | { type: 'close' };
-
 const folder = (tenant: string, upload: string): string => `packages/${tenant}/${upload}/`;
 
 /** Throws Failure; nothing stays behind then. */
 export async function stagePackage(bucket: R2Bucket, tenant: string, request: Request): Promise<StagedPackage> {
-  const type = request.headers.get('content-type') ?? '';
-  if (!/^multipart\/form-data\b/i.test(type)) throw wrongType(type);
-  if (Number(request.headers.get('content-length') ?? 0) > BODY_LIMIT) throw tooLarge('The upload', BODY_LIMIT);
+  if (!isForm(request)) throw wrongType(request.headers.get('content-type') ?? '');
   const staged: StagedPackage = { upload: randomId(20), fields: {}, files: [] };
-  const form = openForm({ 'content-type': type }, staged.fields);
   let writer: PartWriter | null = null;
   try {
-    // Not cancelled when refused: middleware/drain.ts reads the rest.
-    for await (const chunk of request.body?.values({ preventCancel: true }) ?? []) {
-      form.write(chunk);
-      for (const event of form.take()) writer = await store(bucket, folder(tenant, staged.upload), staged.files, writer, event);
-    }
-    form.end();
+    for await (const event of readForm(request, staged.fields, RULES))
+      writer = await store(bucket, folder(tenant, staged.upload), staged.files, writer, event);
   } catch (error) {
     await writer?.abort();
     await discardPackage(bucket, tenant, staged.upload);
@@ -58,7 +45,7 @@ async function store(
   prefix: string,
   files: StagedPackage['files'],
   writer: PartWriter | null,
-  event: Event,
+  event: FormEvent,
 ): Promise<PartWriter | null> {
   if (event.type === 'open') {
     if (files.some((f) => f.name === event.name)) throw badFile('is in the package twice', event.name);
@@ -75,84 +62,12 @@ async function store(
   return null;
 }
 
-/** The parser calls back synchronously; `take` hands over what it found in the chunks written so far. */
-function openForm(headers: Record<string, string>, fields: Record<string, string>) {
-  let events: Event[] = [];
-  let failure: Failure | null = null;
-  const fail = (error: Failure) => {
-    failure ??= error;
-  };
-  const parser = make({
-    headers,
-    maxParts: MAX_FILES + MAX_FIELDS,
-    maxFieldSize: MAX_FIELD_BYTES,
-    maxTotalSize: BODY_LIMIT,
-    isFile: (info) => info.filename !== undefined || FILE_FIELDS.includes(info.name),
-    onField: (info, value) => {
-      if (Object.hasOwn(fields, info.name)) fail(invalid(`the field ${JSON.stringify(info.name)} is given twice`, info.name));
-      fields[info.name] = decodeField(info, value);
-    },
-    onFile: (info) => {
-      const refusal = refuseFile(info);
-      if (refusal) {
-        fail(refusal);
-        return () => undefined;
-      }
-      events.push({ type: 'open', name: info.filename! });
-      return (chunk) => events.push(chunk === null ? { type: 'close' } : { type: 'data', chunk });
-    },
-    onError: (error) => fail(malformed(error)),
-    onDone: () => undefined,
-  });
-  const raise = () => {
-    if (failure) throw failure;
-  };
-  return {
-    write(chunk: Uint8Array) {
-      parser.write(chunk);
-      raise();
-    },
-    take(): Event[] {
-      const taken = events;
-      events = [];
-      return taken;
-    },
-    end() {
-      parser.end();
-      raise();
-    },
-  };
-}
-
 function refuseFile(info: PartInfo): Failure | null {
-  if (!FILE_FIELDS.includes(info.name))
-    return invalid(`files belong in the field "files", got one in ${JSON.stringify(info.name)}`, info.name);
+  if (!RULES.fileFields.includes(info.name))
+    return badUpload(`files belong in the field "files", got one in ${JSON.stringify(info.name)}`, info.name);
   const name = info.filename ?? '';
   if (!/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/.test(name)) return badFile('expected a plain file name without folders', name);
   return null;
-}
-
-function malformed(error: MultipartError): Failure {
-  switch (error._tag) {
-    case 'ReachedLimit':
-      return error.limit === 'MaxTotalSize'
-        ? tooLarge('The upload', BODY_LIMIT)
-        : invalid(`the form exceeds a limit: at most ${MAX_FILES} files, and fields of ${MAX_FIELD_BYTES} bytes`);
-    case 'InvalidBoundary':
-      return invalid('the content-type names no boundary');
-    case 'BadHeaders':
-      return invalid("a part's headers are malformed");
-    case 'InvalidDisposition':
-      return invalid('a part lacks a form-data disposition with a name');
-    case 'EndNotReached':
-      return invalid('the form ends before its last boundary');
-    default:
-      return error satisfies never;
-  }
-}
-
-function invalid(what: string, param?: string): Failure {
-  return new Failure({ kind: 'invalid_request', message: `The upload: ${what}.`, ...(param === undefined ? {} : { param }) });
 }
 
 function badFile(what: string, file: string): Failure {
