@@ -97,9 +97,10 @@ OrtStatus *input_of_rank(const Run *run, size_t index, size_t rank, Tensor *tens
 }
 
 OrtStatus *output(const Run *run, size_t index, const int64_t *dims, size_t rank, void **data) {
-  OrtValue *value;
+  OrtValue *value = NULL;
+  *data = NULL;
   TRY(ORT_KernelContext_GetOutput(run->api)(run->context, index, dims, rank, &value));
-  return ORT_GetTensorMutableData(run->api)(value, data);
+  return value == NULL ? NULL : ORT_GetTensorMutableData(run->api)(value, data);
 }
 
 OrtStatus *parallel_for(const Run *run, size_t items, void (*body)(void *, size_t), void *user) {

@@ -86,6 +86,7 @@ OrtStatus *attribute_ints(const Attributes *attributes, const char *name, int64_
 OrtStatus *input(const Run *run, size_t index, Tensor *tensor);
 /* Refuses an input that is there and has another rank than `rank`. */
 OrtStatus *input_of_rank(const Run *run, size_t index, size_t rank, Tensor *tensor);
+/* `*data` is NULL when an optional output was left out. */
 OrtStatus *output(const Run *run, size_t index, const int64_t *dims, size_t rank, void **data);
 
 /* body(user, i) for each i < items on ONNX Runtime's own threads, in any order; returns when all are done. */

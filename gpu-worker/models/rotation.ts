@@ -9,6 +9,8 @@
  */
 export interface Rotation {
   readonly width: number;
+  /** Of a width that is a power of two: the rotation is x ∘ signs times the Walsh–Hadamard matrix of ±1. */
+  readonly signs: Float32Array | null;
   /** Rotates every row of `data` [rows, width] in place. */
   apply(data: Float32Array): void;
 }
@@ -80,6 +82,7 @@ export function rotation(width: number): Rotation {
 
   return {
     width,
+    signs: m === 1 ? signs.map((sign) => sign / Math.sqrt(n)) : null,
     apply(data) {
       if (data.length % width !== 0) throw new RangeError(`rotation of width ${width}: got ${data.length} elements`);
       for (let at = 0; at < data.length; at += width) rotateRow(data, at);
