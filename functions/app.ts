@@ -7,6 +7,7 @@ import { requestId } from './middleware/request-id.ts';
 import { adapters } from './routes/adapters.ts';
 import { admin } from './routes/admin.ts';
 import { docs } from './routes/docs.ts';
+import { files } from './routes/files.ts';
 import { health } from './routes/health.ts';
 import { inference } from './routes/inference.ts';
 import { internal } from './routes/internal.ts';
@@ -21,7 +22,8 @@ import { usage } from './routes/usage.ts';
 export const app = new OpenAPIHono<AppEnv>();
 
 app.use(requestId(), drainRefused());
-for (const area of [health, inference, responses, models, adapters, tenancy, usage, admin, metrics, internal, s3]) app.route('/', area);
+for (const area of [health, inference, responses, files, models, adapters, tenancy, usage, admin, metrics, internal, s3])
+  app.route('/', area);
 app.route('/', docs(app));
 
 app.onError(onError);

@@ -15,6 +15,8 @@ export function randomId(length: number): string {
 export const newRequestId = (): string => `req_${randomId(24)}`;
 export const newTenantId = (): string => `ten_${randomId(16)}`;
 export const newAdapterId = (): string => `adp_${randomId(16)}`;
+export const newFileId = (): string => `file-${randomId(24)}`;
+export const newBatchId = (): string => `batch_${randomId(24)}`;
 
 /** SHA-256 as 64 lower-case hex digits. */
 export const Digest = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 digest: 64 lower-case hex digits');

@@ -1,5 +1,6 @@
 /** D1 tables as drizzle sees them; migrations/ is what creates them. Times are milliseconds since the epoch. */
 import { integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core';
+import type { FilePurpose } from '../../shared/contract/files.ts';
 import type { AdapterCard } from '../../shared/contract/worker.ts';
 
 export const tenants = sqliteTable('tenants', {
@@ -28,6 +29,17 @@ export const adapters = sqliteTable('adapters', {
   name: text().notNull(),
   base: text().notNull(),
   createdAt: integer('created_at').notNull(),
+});
+
+export const files = sqliteTable('files', {
+  id: text().primaryKey(),
+  tenantId: text('tenant_id').notNull(),
+  filename: text().notNull(),
+  purpose: text().$type<FilePurpose>().notNull(),
+  bytes: integer().notNull(),
+  createdAt: integer('created_at').notNull(),
+  /** Null: kept until it is deleted. */
+  expiresAt: integer('expires_at'),
 });
 
 export const adapterVersions = sqliteTable(
