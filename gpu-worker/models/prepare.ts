@@ -24,7 +24,7 @@ import type { Checkpoint } from './source/checkpoint.ts';
 import type { ModelConfig } from './source/config.ts';
 
 /** Raised when the graph changes in a way that makes cached weights wrong. */
-const CACHE_VERSION = 1;
+const CACHE_VERSION = 2;
 const WEIGHTS = 'weights.bin';
 const ALIGNMENT = 4096;
 
@@ -47,7 +47,7 @@ const Locations = z.record(z.string(), z.strictObject({ offset: z.number(), leng
 export function prepareModel(checkpoint: Checkpoint, precision: Precision, cacheFolder: string): PreparedModel {
   const { config } = checkpoint;
   const linears = familyOf(config).linears(config, precision, checkpoint);
-  const graphs = { bare: buildGraph(checkpoint, precision, linears, false), adapted: buildGraph(checkpoint, precision, linears, true) };
+  const graphs = { bare: buildGraph(checkpoint, precision, false), adapted: buildGraph(checkpoint, precision, true) };
   const folder = path.join(cacheFolder, `${checkpoint.revision.slice(0, 32)}-${precision.name}-${CACHE_VERSION}.${precision.revision}`);
   if (!existsSync(folder)) writeWeights(folder, graphs.bare);
   const locations = new Map(Object.entries(Locations.parse(JSON.parse(readFileSync(path.join(folder, 'weights.json'), 'utf8')))));
@@ -61,12 +61,7 @@ export function prepareModel(checkpoint: Checkpoint, precision: Precision, cache
   return { config, linears, graphs: { bare: files('bare'), adapted: files('adapted') }, weightBytes };
 }
 
-function buildGraph(
-  weights: WeightSource & Pick<Checkpoint, 'config'>,
-  precision: Precision,
-  linears: readonly LinearSpec[],
-  adapted: boolean,
-): Graph {
+function buildGraph(weights: WeightSource & Pick<Checkpoint, 'config'>, precision: Precision, adapted: boolean): Graph {
   const { config } = weights;
   const g = new Graph();
   const kv = ['batch', config.num_key_value_heads, 'capacity', config.head_dim];
@@ -82,8 +77,7 @@ function buildGraph(
     const biased = specs.some(({ bias }) => bias) ? ops.add(g, y, jointBias(g, specs, weights), 'biased') : y;
     return adapted ? addAdapterPath(g, x, biased, specs) : biased;
   };
-  const byPath = new Map(linears.map((spec) => [spec.path, spec]));
-  const logits = familyOf(config).build(g, config, byPath, precision, weights, inputs, apply);
+  const logits = familyOf(config).build(g, config, precision, weights, inputs, apply);
   g.node('Identity', [logits], [g.output({ name: NAMES.logits, dtype: 'f32', dims: ['selected', config.vocab_size] })]);
   return g;
 }

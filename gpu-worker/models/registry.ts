@@ -1,8 +1,23 @@
 /** The model families that can be served. A new family is one file and one row here. */
+import { Failure } from '../../shared/errors.ts';
 import type { Family } from './family.ts';
+import { gemma2 } from './gemma2.ts';
+import { gemma3 } from './gemma3.ts';
+import { granite } from './granite.ts';
 import { llama } from './llama.ts';
+import { mistral } from './mistral.ts';
+import { phi3 } from './phi3.ts';
+import { qwen2 } from './qwen2.ts';
+import { qwen3 } from './qwen3.ts';
 import type { ModelConfig } from './source/config.ts';
 
-const FAMILIES: Record<ModelConfig['model_type'], Family> = { llama };
+const ALL: readonly Family[] = [llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, granite];
 
-export const familyOf = (config: ModelConfig): Family => FAMILIES[config.model_type];
+/** By model_type. */
+export const FAMILIES: ReadonlyMap<string, Family> = new Map(ALL.map((family) => [family.modelType, family]));
+
+export function familyOf({ model_type }: Pick<ModelConfig, 'model_type'>): Family {
+  const known = FAMILIES.get(model_type);
+  if (!known) throw new Failure({ kind: 'internal', message: `no model family ${model_type}` });
+  return known;
+}

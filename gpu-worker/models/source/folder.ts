@@ -8,10 +8,11 @@ import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { Failure } from '../../../shared/errors.ts';
 import type { TokenizerSource } from '../../tokenizer/source.ts';
-import { parseHfConfig } from './config.ts';
+
 import { SourceFile } from './file.ts';
 import type { Checkpoint } from './interface.ts';
 import { checkParameters, parameter } from './parameters.ts';
+import { parseHfConfig } from './read-config.ts';
 import { openSafetensors, type StoredTensor } from './safetensors-file.ts';
 
 const MAX_JSON_BYTES = 64 << 20;

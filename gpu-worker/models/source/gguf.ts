@@ -6,11 +6,12 @@ import { z } from 'zod';
 import { Failure } from '../../../shared/errors.ts';
 import { tokenizerFromGguf } from '../../tokenizer/gguf.ts';
 import { CATALOGUE } from './catalogue.ts';
-import { checkConfig, type ModelConfig } from './config.ts';
+import type { ModelConfig } from './config.ts';
 import { SourceFile } from './file.ts';
 import { type GgufHeader, type GgufTensor, readGgufHeader } from './gguf-header.ts';
 import type { Checkpoint } from './interface.ts';
 import { checkParameters, parameter } from './parameters.ts';
+import { checkConfig } from './read-config.ts';
 
 const count = z.union([z.number(), z.bigint()], 'expected a number').transform(Number);
 

@@ -3,34 +3,8 @@
  * container holds against them. Both loaders use it, so a base that opens is complete.
  */
 import { Failure } from '../../../shared/errors.ts';
+import { familyOf } from '../registry.ts';
 import type { ModelConfig } from './config.ts';
-
-/** Name → shape of every parameter of a llama. */
-function llamaParameters(c: ModelConfig): Map<string, number[]> {
-  const all = new Map<string, number[]>();
-  const q = c.num_attention_heads * c.head_dim;
-  const kv = c.num_key_value_heads * c.head_dim;
-  const linear = (path: string, out: number, inputs: number, bias: boolean) => {
-    all.set(`${path}.weight`, [out, inputs]);
-    if (bias) all.set(`${path}.bias`, [out]);
-  };
-  all.set('model.embed_tokens.weight', [c.vocab_size, c.hidden_size]);
-  for (let i = 0; i < c.num_hidden_layers; i++) {
-    const layer = `model.layers.${i}`;
-    all.set(`${layer}.input_layernorm.weight`, [c.hidden_size]);
-    linear(`${layer}.self_attn.q_proj`, q, c.hidden_size, c.attention_bias);
-    linear(`${layer}.self_attn.k_proj`, kv, c.hidden_size, c.attention_bias);
-    linear(`${layer}.self_attn.v_proj`, kv, c.hidden_size, c.attention_bias);
-    linear(`${layer}.self_attn.o_proj`, c.hidden_size, q, c.attention_bias);
-    all.set(`${layer}.post_attention_layernorm.weight`, [c.hidden_size]);
-    linear(`${layer}.mlp.gate_proj`, c.intermediate_size, c.hidden_size, c.mlp_bias);
-    linear(`${layer}.mlp.up_proj`, c.intermediate_size, c.hidden_size, c.mlp_bias);
-    linear(`${layer}.mlp.down_proj`, c.hidden_size, c.intermediate_size, c.mlp_bias);
-  }
-  all.set('model.norm.weight', [c.hidden_size]);
-  if (!c.tie_word_embeddings) all.set('lm_head.weight', [c.vocab_size, c.hidden_size]);
-  return all;
-}
 
 /**
  * Not parameters, though files carry them: rotary tables of old checkpoints (recomputed from the
@@ -46,7 +20,7 @@ export function checkParameters(
   config: ModelConfig,
   found: ReadonlyMap<string, { shape: number[] }>,
 ): Map<string, number[]> {
-  const expected = llamaParameters(config);
+  const expected = familyOf(config).parameters(config);
   const refuse = (message: string) => new Failure({ kind: 'invalid_request', message: `open base ${source}: ${message}` });
   for (const [name, shape] of expected) {
     const got = found.get(name)?.shape;

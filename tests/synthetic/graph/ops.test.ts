@@ -281,11 +281,11 @@ for (const { past, sequence } of [
         };
         const attended = ops.cachedAttention(
           g,
-          ops.concatLast(g, [value['q']!, value['k']!, value['v']!]),
+          [ops.concatLast(g, [value['q']!, value['k']!, value['v']!])],
           { key: value['keys']!, value: value['values']! },
           position,
           { key: 'presentKey', value: 'presentValue' },
-          { heads, kvHeads, scale },
+          { heads, kvHeads, headDim: d, scale, window: 0, softcap: 0 },
         );
         return { out: attended.out };
       },

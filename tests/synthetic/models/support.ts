@@ -5,31 +5,52 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Executor } from '../../../gpu-worker/engine/executor.ts';
 import { KvCache } from '../../../gpu-worker/engine/kv-cache.ts';
+import type { PrecisionName } from '../../../gpu-worker/models/precision.ts';
 import { precisionOf } from '../../../gpu-worker/models/precisions.ts';
 import { prepareModel } from '../../../gpu-worker/models/prepare.ts';
 import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
 import { encodeBF16Exact, encodeF16Exact } from '../../../shared/adapters/floats.ts';
 import { readSafetensors, type Tensor, writeSafetensors } from '../../../shared/adapters/safetensors.ts';
 
-/** Runs each prompt by itself; returns logits [prompt][tokens · vocab]. */
-export async function logitsOf(folder: string, prompts: readonly (readonly number[])[]): Promise<Float32Array[]> {
+/** Tiny models made by transformers, one for each family or variant. */
+export const FAMILIES = new URL('../../fixtures/families', import.meta.url).pathname;
+
+/** Rows of logits [vocab] at the wanted tokens of one sequence; `past` tokens of it ran before. */
+type RunTokens = (ids: readonly number[], past: number, select: readonly number[]) => Float32Array[];
+
+async function withModel<T>(folder: string, precision: PrecisionName, use: (run: RunTokens) => T): Promise<T> {
   const cache = mkdtempSync(join(tmpdir(), 'switchyard-logits-'));
   try {
     const checkpoint = await openCheckpoint(folder);
     const kv = new KvCache(checkpoint.config, 1, 64);
-    using executor = new Executor(prepareModel(checkpoint, precisionOf('fp32'), cache), kv, 1);
-    return prompts.map((ids) => {
-      const rows = executor.run({ first: 0, ids: [ids], past: [0], select: ids.map((_, i) => i), adapters: null });
-      const all = new Float32Array(rows.length * checkpoint.config.vocab_size);
-      rows.forEach((row, i) => {
-        all.set(row, i * row.length);
-      });
-      return all;
-    });
+    using executor = new Executor(prepareModel(checkpoint, precisionOf(precision), cache), kv, 1);
+    return use((ids, past, select) => executor.run({ first: 0, ids: [ids], past: [past], select, adapters: null }));
   } finally {
     rmSync(cache, { recursive: true });
   }
 }
+
+/** Runs each prompt by itself; returns logits [prompt][tokens · vocab]. */
+export const logitsOf = (folder: string, prompts: readonly (readonly number[])[], precision: PrecisionName = 'fp32') =>
+  withModel(folder, precision, (run) =>
+    prompts.map((ids) => {
+      const rows = run(ids, 0, [...ids.keys()]);
+      return Float32Array.from(rows.flatMap((row) => [...row]));
+    }),
+  );
+
+/** The most likely `tokens` after each prompt, one at a time. */
+export const greedyOf = (folder: string, prompts: readonly (readonly number[])[], tokens: number) =>
+  withModel(folder, 'fp32', (run) =>
+    prompts.map((prompt) => {
+      const answer: number[] = [];
+      for (let next: readonly number[] = prompt, past = 0; answer.length < tokens; past += next.length, next = answer.slice(-1)) {
+        const [logits] = run(next, past, [next.length - 1]);
+        answer.push(logits!.indexOf(Math.max(...logits!)));
+      }
+      return answer;
+    }),
+  );
 
 /** Rows of a [rows, tokens] tensor of token ids. */
 export function promptsOf({ tensors }: Tensors, name: string): number[][] {

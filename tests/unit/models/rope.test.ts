@@ -1,9 +1,9 @@
-/** Rotary tables: plain, linear and llama3, against the formulas written down again. */
+/** Rotary tables against the formulas written down again. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ropeFrequencies, ropeTable } from '../../../gpu-worker/models/rope.ts';
+import { type Rotary, ropeFrequencies, ropeTable } from '../../../gpu-worker/models/rope.ts';
 
-const base = { head_dim: 16, rope_theta: 10000, rope_scaling: null, max_position_embeddings: 40 };
+const base: Rotary = { dims: 16, theta: 10000, scaling: null, positions: 40 };
 const near = (got: number, expected: number, tolerance: number) =>
   assert.ok(Math.abs(got - expected) <= tolerance * Math.abs(expected), `${got} is not ${expected}`);
 
@@ -14,12 +14,16 @@ test('frequencies are θ^(−2i/d)', () => {
 });
 
 test('linear scaling divides every frequency', () => {
-  const scaled = ropeFrequencies({ ...base, rope_scaling: { rope_type: 'linear', factor: 8 } });
+  const scaled = ropeFrequencies({ ...base, scaling: { rope_type: 'linear', factor: 8 } });
   for (const [i, f] of ropeFrequencies(base).entries()) near(scaled[i]!, f / 8, 1e-12);
 });
 
+test('dynamic scaling leaves the positions that are served as they are', () => {
+  assert.deepEqual(ropeFrequencies({ ...base, scaling: { rope_type: 'dynamic', factor: 8 } }), ropeFrequencies(base));
+});
+
 test('llama3 scaling keeps short waves, divides long ones and blends between', () => {
-  const rope_scaling = {
+  const scaling = {
     rope_type: 'llama3' as const,
     factor: 8,
     low_freq_factor: 1,
@@ -27,9 +31,9 @@ test('llama3 scaling keeps short waves, divides long ones and blends between', (
     original_max_position_embeddings: 8192,
   };
   // Llama 3.1: d = 128, θ = 500,000. Blended channels are those with wavelengths of 2,048 to 8,192 tokens.
-  const config = { ...base, head_dim: 128, rope_theta: 500000, rope_scaling };
-  const plain = ropeFrequencies({ ...config, rope_scaling: null });
-  const got = ropeFrequencies(config);
+  const rotary = { ...base, dims: 128, theta: 500000, scaling };
+  const plain = ropeFrequencies({ ...rotary, scaling: null });
+  const got = ropeFrequencies(rotary);
   const kinds = { kept: 0, blended: 0, divided: 0 };
   for (const [i, f] of plain.entries()) {
     const wavelength = (2 * Math.PI) / f;
