@@ -7,7 +7,7 @@ import type { Context } from 'hono';
 import type { BaseInfo, GenerateRequest } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import { ledgerOf, reserve } from '../billing/client.ts';
-import type { AppEnv } from '../env.ts';
+import type { AppEnv, Env } from '../env.ts';
 import { callWorker } from './call.ts';
 import { type LiveWorker, order } from './placement.ts';
 import { liveWorkers, noWorker } from './snapshot.ts';
@@ -35,14 +35,14 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
   let answer: Response;
   try {
     if (placement.metered) await Promise.all([hold, placement.confirmed]);
-    [answer] = await Promise.all([firstAnswer(c, request, placement.workers, signal), hold, placement.confirmed]);
+    [answer] = await Promise.all([firstAnswer(c.env, request, placement.workers, signal), hold, placement.confirmed]);
   } catch (error) {
     abandon.abort();
-    await giveBack(c, request, hold);
+    await giveBack(c.env, request, hold);
     throw error;
   }
   // A refusal has generated nothing.
-  if (!answer.ok) await giveBack(c, request, hold);
+  if (!answer.ok) await giveBack(c.env, request, hold);
   const headers = new Headers({
     'content-type': answer.headers.get('content-type') ?? 'application/json',
     'openai-processing-ms': String(Date.now() - c.get('arrived')),
@@ -55,7 +55,7 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
 }
 
 /** Tries the workers in placement order until one answers at all. Same request id: it is one request. */
-async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, known: LiveWorker[], signal: AbortSignal): Promise<Response> {
+export async function firstAnswer(env: Env, request: GenerateRequest, known: LiveWorker[], signal: AbortSignal): Promise<Response> {
   const tried = new Set<string>();
   let workers = known;
   for (;;) {
@@ -63,20 +63,21 @@ async function firstAnswer(c: Context<AppEnv>, request: GenerateRequest, known: 
     if (!next) throw noWorker(JSON.stringify(request.model));
     tried.add(next.worker);
     try {
-      return await callWorker(c.env, next, { method: 'POST', path: '/generate', body: request, signal });
+      return await callWorker(env, next, { method: 'POST', path: '/generate', body: request, signal });
     } catch (error) {
       if (signal.aborted) throw new Failure({ kind: 'upstream', message: 'The request was given up before a worker answered.' });
       console.warn(JSON.stringify({ level: 'warn', request_id: request.request_id, worker: next.worker, error: String(error) }));
-      workers = await liveWorkers(c.env, { fresh: true });
+      workers = await liveWorkers(env, { fresh: true });
     }
   }
 }
 
-async function giveBack(c: Context<AppEnv>, request: GenerateRequest, hold: Promise<void>): Promise<void> {
+/** Once `hold` has settled either way. */
+export async function giveBack(env: Env, request: GenerateRequest, hold: Promise<void>): Promise<void> {
   // The hold may still be on its way; one that was refused leaves nothing to release.
   const held = await hold.then(
     () => true,
     () => false,
   );
-  if (held) await ledgerOf(c.env, request.tenant).release(request.request_id);
+  if (held) await ledgerOf(env, request.tenant).release(request.request_id);
 }
