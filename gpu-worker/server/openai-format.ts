@@ -2,10 +2,15 @@
  * OpenAI's response objects, chat and completions, whole and streamed: field for field what the
  * official clients parse.
  */
-import type { TokenLogprob } from '../../shared/contract/engine.ts';
 import type { GenerateRequest, Receipt } from '../../shared/contract/worker.ts';
-import type { TextTokenizer } from '../tokenizer/tokenizer.ts';
-import type { LogprobEntry, Piece } from './pieces.ts';
+import { chatFormat } from './chat-format.ts';
+import type { ChoiceFormat } from './choice-format.ts';
+import { completionFormat } from './completion-format.ts';
+import type { Piece } from './pieces.ts';
+import type { TextSide } from './prompts.ts';
+import { tokenNames } from './token-names.ts';
+import { callingText } from './tools/calling-text.ts';
+import type { ToolOffer } from './tools/offer.ts';
 
 export interface Usage {
   promptTokens: number;
@@ -13,110 +18,30 @@ export interface Usage {
   completionTokens: number;
 }
 
-/** The two APIs differ in the names of their objects and in what a choice looks like. */
-interface ApiFormat {
-  idPrefix: string;
-  object: string;
-  chunkObject: string;
-  /** `first`: nothing of this sequence was streamed before. */
-  streamChoice(piece: Piece, first: boolean): Record<string, unknown>;
-  wholeChoice(piece: Piece): Record<string, unknown>;
-}
-
-type TokenNames = (id: number) => { text: string; bytes: number[] | null };
-
-const tokenNames =
-  (tokenizer: TextTokenizer | null): TokenNames =>
-  (id) =>
-    tokenizer
-      ? { text: tokenizer.decodeToken(id), bytes: [...tokenizer.tokenBytes(id, { specials: true })] }
-      : { text: `token_id:${id}`, bytes: null };
-
-function chatFormat(name: TokenNames): ApiFormat {
-  const token = (entry: { id: number; logprob: number }) => {
-    const { text, bytes } = name(entry.id);
-    return { token: text, logprob: entry.logprob, bytes };
-  };
-  const logprobs = (entries: LogprobEntry[] | null) =>
-    entries && {
-      content: entries.flatMap(({ logprob }) => (logprob ? [{ ...token(logprob), top_logprobs: logprob.top.map(token) }] : [])),
-      refusal: null,
-    };
-  return {
-    idPrefix: 'chatcmpl-',
-    object: 'chat.completion',
-    chunkObject: 'chat.completion.chunk',
-    streamChoice: (piece, first) => ({
-      index: piece.index,
-      delta: { ...(first ? { role: 'assistant' } : {}), ...(first || piece.text !== '' ? { content: piece.text } : {}) },
-      logprobs: logprobs(piece.logprobs),
-      finish_reason: piece.finish,
-    }),
-    wholeChoice: (piece) => ({
-      index: piece.index,
-      message: { role: 'assistant', content: piece.text, refusal: null },
-      logprobs: logprobs(piece.logprobs),
-      finish_reason: piece.finish,
-    }),
-  };
-}
-
-/** Up to k + 1 alternatives: the token itself is always among them, as with OpenAI. */
-function completionAlternatives(entry: TokenLogprob, name: TokenNames): Record<string, number> {
-  // Without a prototype: "constructor" is a token like any other.
-  const alternatives: Record<string, number> = Object.create(null);
-  // Worst first, so that of two tokens with the same text the likelier one stays.
-  for (const { id, logprob } of [...entry.top].reverse()) alternatives[name(id).text] = logprob;
-  alternatives[name(entry.id).text] ??= entry.logprob;
-  return alternatives;
-}
-
-function completionFormat(name: TokenNames): ApiFormat {
-  /** Characters of a sequence's tokens so far, by sequence: where the next token's text begins in `text`. */
-  const offsets = new Map<number, number>();
-  const logprobs = (index: number, entries: LogprobEntry[] | null) => {
-    if (!entries) return null;
-    const tokens = entries.map(({ id }) => name(id).text);
-    let offset = offsets.get(index) ?? 0;
-    const starts = tokens.map((text) => {
-      const start = offset;
-      offset += text.length;
-      return start;
-    });
-    offsets.set(index, offset);
-    return {
-      tokens,
-      token_logprobs: entries.map(({ logprob }) => logprob?.logprob ?? null),
-      top_logprobs: entries.map(({ logprob }) => logprob && completionAlternatives(logprob, name)),
-      text_offset: starts,
-    };
-  };
-  const choice = (piece: Piece) => ({
-    index: piece.index,
-    text: piece.text,
-    logprobs: logprobs(piece.index, piece.logprobs),
-    finish_reason: piece.finish,
-  });
-  return { idPrefix: 'cmpl-', object: 'text_completion', chunkObject: 'text_completion', streamChoice: choice, wholeChoice: choice };
-}
-
+/** Nothing here reasons where it is not seen; clients read the field even so. */
 const usageBody = (usage: Usage) => ({
   prompt_tokens: usage.promptTokens,
   completion_tokens: usage.completionTokens,
   total_tokens: usage.promptTokens + usage.completionTokens,
   prompt_tokens_details: { cached_tokens: usage.cachedTokens },
+  completion_tokens_details: { reasoning_tokens: 0 },
 });
 
+function formatFor(input: GenerateRequest['input'], offer: ToolOffer | null, text: TextSide | null): ChoiceFormat {
+  const names = tokenNames(text?.tokenizer ?? null);
+  if (input.kind === 'completion') return completionFormat(names);
+  return chatFormat(names, offer && text ? () => callingText(offer, text.tokenizer) : null);
+}
+
 export class ResponseWriter {
-  readonly #format: ApiFormat;
+  readonly #format: ChoiceFormat;
   readonly #request: GenerateRequest;
   readonly #head: Record<string, unknown>;
   readonly #started = new Set<number>();
 
-  constructor(request: GenerateRequest, tokenizer: TextTokenizer | null, now: number) {
-    const names = tokenNames(tokenizer);
+  constructor(request: GenerateRequest, offer: ToolOffer | null, text: TextSide | null, now: number) {
     this.#request = request;
-    this.#format = request.input.kind === 'chat' ? chatFormat(names) : completionFormat(names);
+    this.#format = formatFor(request.input, offer, text);
     this.#head = {
       id: this.#format.idPrefix + request.request_id.slice('req_'.length),
       created: Math.floor(now / 1000),
@@ -125,8 +50,8 @@ export class ResponseWriter {
     };
   }
 
-  #choice(choice: Record<string, unknown>, piece: Piece): Record<string, unknown> {
-    return this.#request.return_token_ids ? { ...choice, token_ids: piece.ids } : choice;
+  #choice(choice: Record<string, unknown>, ids: number[]): Record<string, unknown> {
+    return this.#request.return_token_ids ? { ...choice, token_ids: ids } : choice;
   }
 
   #chunk(choices: Record<string, unknown>[], more: Record<string, unknown>): string {
@@ -134,14 +59,17 @@ export class ResponseWriter {
     return `data: ${JSON.stringify({ ...this.#head, object: this.#format.chunkObject, choices, ...usage, ...more })}\n\n`;
   }
 
-  /** One event of the stream; empty when the piece has nothing to show. `receipt` comes with the last finish_reason. */
+  /** Events of the stream; empty when the piece has nothing to show. `receipt` comes with the last finish_reason. */
   chunk(piece: Piece, receipt: Receipt | null): string {
-    const silent = piece.text === '' && piece.finish === null && !piece.logprobs && !this.#request.return_token_ids;
     const first = !this.#started.has(piece.index);
-    if (silent && !first) return '';
-    this.#started.add(piece.index);
-    const choice = this.#choice(this.#format.streamChoice(piece, first), piece);
-    return this.#chunk([choice], receipt ? { switchyard: receipt } : {});
+    const choices = this.#format.streamChoices(piece, { first, always: this.#request.return_token_ids });
+    if (choices.length > 0) this.#started.add(piece.index);
+    return choices
+      .map((choice, i) => {
+        const isLast = i === choices.length - 1;
+        return this.#chunk([this.#choice(choice, i === 0 ? piece.ids : [])], receipt && isLast ? { switchyard: receipt } : {});
+      })
+      .join('');
   }
 
   /** What follows the last choice. */
@@ -154,7 +82,7 @@ export class ResponseWriter {
     return {
       ...this.#head,
       object: this.#format.object,
-      choices: pieces.map((piece) => this.#choice(this.#format.wholeChoice(piece), piece)),
+      choices: pieces.map((piece) => this.#choice(this.#format.wholeChoice(piece), piece.ids)),
       usage: usageBody(usage),
       switchyard: receipt,
     };

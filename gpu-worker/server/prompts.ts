@@ -2,9 +2,10 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { BaseInfo, GenerateRequest } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
-import { renderChat } from '../tokenizer/chat.ts';
 import type { TokenizerSource } from '../tokenizer/source.ts';
 import { createTokenizer, type TextTokenizer } from '../tokenizer/tokenizer.ts';
+import { conversationText } from './tools/conversation.ts';
+import type { ToolOffer } from './tools/offer.ts';
 
 /** A base's text side; a base without a tokenizer has none. */
 export interface TextSide {
@@ -21,7 +22,12 @@ export function openTextSide(source: TokenizerSource | null): TextSide | null {
 }
 
 /** Encoding holds up everything else on this thread: a text that cannot fit is refused unseen, and others get a turn between two. */
-export async function encodePrompts(input: GenerateRequest['input'], base: BaseInfo, text: TextSide | null): Promise<number[][]> {
+export async function encodePrompts(
+  input: GenerateRequest['input'],
+  offer: ToolOffer | null,
+  base: BaseInfo,
+  text: TextSide | null,
+): Promise<number[][]> {
   const needText = (param: string): TextSide => {
     if (text) return text;
     const message = `generate with ${base.id}: this base has no tokenizer; expected token ids in /v1/completions`;
@@ -37,7 +43,7 @@ export async function encodePrompts(input: GenerateRequest['input'], base: BaseI
   switch (input.kind) {
     case 'chat': {
       const { source, tokenizer } = needText('messages');
-      const rendered = renderChat(source, input.messages, { addGenerationPrompt: true });
+      const rendered = conversationText(source, input.messages, offer);
       return [tokenizer.encodeRendered(fitting(rendered, 'messages'))];
     }
     case 'completion': {

@@ -53,7 +53,7 @@ interface Prompt {
 
 test('rendered prompts, their ids, and the text of the answers', () => {
   for (const { messages, rendered, ids, greedy, greedy_text } of fixture<Prompt[]>('prompts.json')) {
-    const text = renderChat(source, messages, { addGenerationPrompt: true });
+    const text = renderChat(source, messages, { addGenerationPrompt: true, tools: null });
     assert.equal(text, rendered);
     assert.deepEqual(tokenizer.encodeRendered(text), ids);
     assert.equal(tokenizer.decode(greedy), greedy_text.replace('<|im_end|>', ''));

@@ -11,7 +11,7 @@ const messages = [
   { role: 'assistant', content: '<b>' },
 ];
 const render = (chat_template: unknown, more: Record<string, unknown> = {}, addGenerationPrompt = true) =>
-  renderChat(source({ ...more, chat_template }), messages, { addGenerationPrompt });
+  renderChat(source({ ...more, chat_template }), messages, { addGenerationPrompt, tools: null });
 
 test('messages, special tokens and the generation prompt reach the template; contents are not templates', () => {
   const template =
