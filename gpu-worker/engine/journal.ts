@@ -20,11 +20,12 @@ export class UsageJournal {
     this.#add({ t: 'start', id, account, base, base_revision: baseRevision, adapters, priority });
   }
 
-  commit(id: string, promptTokens: number, completionTokens: number): void {
-    if (promptTokens + completionTokens > 0) this.#add({ t: 'commit', id, p: promptTokens, c: completionTokens });
+  /** `cached`: those of the prompt's tokens that were not computed. */
+  commit(id: string, prompt: number, completion: number, cached: number): void {
+    if (prompt + completion > 0) this.#add({ t: 'commit', id, p: prompt, c: completion, ...(cached > 0 ? { k: cached } : {}) });
   }
 
-  end(id: string, outcome: 'finished' | 'cancelled' | 'failed'): void {
+  end(id: string, outcome: 'finished' | 'cancelled' | 'failed' | 'expired'): void {
     this.#add({ t: 'end', id, outcome, at: Date.now() });
   }
 

@@ -5,7 +5,7 @@
  *
  *   {"t":"start","id","account":{tenant,keyId,model},"base","base_revision","adapters":[{digest,weight}],"priority"}
  *   {"t":"commit","id","p":prompt tokens,"c":completion tokens,"k":cached prompt tokens}
- *   {"t":"end","id","outcome":"finished"|"cancelled"|"failed","at":ms}
+ *   {"t":"end","id","outcome":"finished"|"cancelled"|"failed"|"expired","at":ms}
  */
 import { z } from 'zod';
 import { AdapterRef, Priority, type UsageRecord } from '../../shared/contract/worker.ts';
@@ -23,7 +23,7 @@ const Line = z.discriminatedUnion('t', [
     priority: Priority.default('interactive'),
   }),
   z.strictObject({ t: z.literal('commit'), id: RequestId, p: count, c: count, k: count.default(0) }),
-  z.strictObject({ t: z.literal('end'), id: RequestId, outcome: z.enum(['finished', 'cancelled', 'failed']), at: count }),
+  z.strictObject({ t: z.literal('end'), id: RequestId, outcome: z.enum(['finished', 'cancelled', 'failed', 'expired']), at: count }),
 ]);
 
 export class Journal {

@@ -6,9 +6,9 @@ import type { ServedAdapter } from '../../../gpu-worker/engine/adapter-slots.ts'
 import { type EngineOptions, openEngine } from '../../../gpu-worker/engine/client.ts';
 import { Random } from '../../../gpu-worker/engine/sampler.ts';
 import type { LinearSpec } from '../../../gpu-worker/models/linear.ts';
-import type { Engine, EngineEvent, EngineRequest, SamplingOptions, TokenLogprob } from '../../../shared/contract/engine.ts';
+import type { Engine, EngineEvent, EngineRequest, TokenLogprob } from '../../../shared/contract/engine.ts';
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
-import { newRequestId, newTenantId } from '../../../shared/ids.ts';
+import { type RequestOptions, requestOf } from './requests.ts';
 
 export interface OpenedEngine extends AsyncDisposable {
   engine: Engine;
@@ -33,44 +33,7 @@ export async function open(options: Pick<EngineOptions, 'basePath' | 'precision'
   };
 }
 
-const GREEDY: SamplingOptions = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  seed: null,
-  maxTokens: 16,
-  stop: [],
-  ignoreEos: false,
-  logprobs: null,
-  echo: false,
-};
-
-export interface RequestOptions extends Partial<SamplingOptions> {
-  n?: number;
-  adapters?: AdapterRef[];
-}
-
-/** Greedy, 16 tokens, unless told otherwise. */
-export function requestOf(prompts: number[][], { n = 1, adapters = [], ...sampling }: RequestOptions = {}): EngineRequest {
-  return {
-    id: newRequestId(),
-    account: { tenant: newTenantId(), keyId: 'key', model: 'base' },
-    base: 'base',
-    prompts,
-    n,
-    adapters,
-    priority: 'interactive',
-    tenantWeight: 1,
-    deadline: null,
-    sampling: { ...GREEDY, ...sampling },
-    grammar: null,
-  };
-}
+export { type RequestOptions, requestOf };
 
 export interface SequenceResult {
   prompt: Extract<EngineEvent, { type: 'prompt' }> | null;

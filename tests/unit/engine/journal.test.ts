@@ -9,7 +9,7 @@ import { UsageJournal } from '../../../gpu-worker/engine/journal.ts';
 import { Journal } from '../../../gpu-worker/server/journal.ts';
 import type { EngineRequest } from '../../../shared/contract/engine.ts';
 import { newRequestId, newTenantId } from '../../../shared/ids.ts';
-import { requestOf } from '../../synthetic/engine/support.ts';
+import { requestOf } from '../../synthetic/engine/requests.ts';
 
 const REVISION = 'ab'.repeat(32);
 const DIGEST = 'cd'.repeat(32);
@@ -33,8 +33,8 @@ test('any course of requests reads back as the sums of its commits', (t) => {
   const count = fc.nat(300);
   const course = fc.array(
     fc.record({
-      commits: fc.array(fc.tuple(count, count), { maxLength: 6 }),
-      outcome: fc.constantFrom('finished' as const, 'cancelled' as const, 'failed' as const, null),
+      commits: fc.array(fc.tuple(count, count, fc.double({ min: 0, max: 1, noNaN: true })), { maxLength: 6 }),
+      outcome: fc.constantFrom('finished' as const, 'cancelled' as const, 'failed' as const, 'expired' as const, null),
     }),
     { minLength: 1, maxLength: 6 },
   );
@@ -43,7 +43,7 @@ test('any course of requests reads back as the sums of its commits', (t) => {
       const all = requests.map((r) => ({ ...r, request: request() }));
       const text = inFile(t, (journal) => {
         for (const r of all) journal.start(r.request, REVISION);
-        for (const r of all) for (const [p, c] of r.commits) journal.commit(r.request.id, p, c);
+        for (const r of all) for (const [p, c, share] of r.commits) journal.commit(r.request.id, p, c, Math.floor(p * share));
         for (const r of all) if (r.outcome) journal.end(r.request.id, r.outcome);
       });
       const reader = new Journal();
@@ -56,6 +56,10 @@ test('any course of requests reads back as the sums of its commits', (t) => {
         assert.equal(
           record.prompt_tokens,
           commits.reduce((sum, [p]) => sum + p, 0),
+        );
+        assert.equal(
+          record.cached_tokens,
+          commits.reduce((sum, [p, , share]) => sum + Math.floor(p * share), 0),
         );
         assert.equal(
           record.completion_tokens,
@@ -76,7 +80,7 @@ test('lines are on disk when write returns, and not before', (t) => {
   const a = request();
   inFile(t, (journal, read) => {
     journal.start(a, REVISION);
-    journal.commit(a.id, 3, 0);
+    journal.commit(a.id, 3, 0, 0);
     assert.equal(read(), '');
     journal.write();
     assert.equal(read().split('\n').length, 3);
@@ -88,7 +92,7 @@ test('lines are on disk when write returns, and not before', (t) => {
 test('a commit of nothing is no line', (t) => {
   const a = request();
   assert.equal(
-    inFile(t, (journal) => journal.commit(a.id, 0, 0)),
+    inFile(t, (journal) => journal.commit(a.id, 0, 0, 0)),
     '',
   );
 });

@@ -1,0 +1,43 @@
+/** Requests to an engine, as the server would make them. */
+import type { EngineRequest, SamplingOptions } from '../../../shared/contract/engine.ts';
+import type { AdapterRef } from '../../../shared/contract/worker.ts';
+import { newRequestId, newTenantId } from '../../../shared/ids.ts';
+
+const GREEDY: SamplingOptions = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: [],
+  seed: null,
+  maxTokens: 16,
+  stop: [],
+  ignoreEos: false,
+  logprobs: null,
+  echo: false,
+};
+
+export interface RequestOptions extends Partial<SamplingOptions> {
+  n?: number;
+  adapters?: AdapterRef[];
+}
+
+/** Greedy, 16 tokens, unless told otherwise. */
+export function requestOf(prompts: number[][], { n = 1, adapters = [], ...sampling }: RequestOptions = {}): EngineRequest {
+  return {
+    id: newRequestId(),
+    account: { tenant: newTenantId(), keyId: 'key', model: 'base' },
+    base: 'base',
+    prompts,
+    n,
+    adapters,
+    priority: 'interactive',
+    tenantWeight: 1,
+    deadline: null,
+    sampling: { ...GREEDY, ...sampling },
+    grammar: null,
+  };
+}
