@@ -9,8 +9,8 @@
  */
 #include <stdlib.h>
 
-#include "attention-read.h"
-#include "attention-write.h"
+#include "attention_read.h"
+#include "attention_write.h"
 
 /* Floats of the queries that one item of work holds: bounded by the stacks of other people's threads. */
 #define ITEM_FLOATS 8192

@@ -319,8 +319,8 @@ static OrtStatus *execute(const Run *run, Plan *plan, size_t groups, size_t toke
 enum { Y, X, ROWS, ADAPTERS, ROW_SCALE, BIAS };
 
 static const Port inputs[] = {
-    {"y", ORT_F32, ORT_REQUIRED},          {"x", ORT_F32, ORT_REQUIRED},         {"rows", ORT_I32, ORT_REQUIRED},
-    {"adapters", ORT_I64, ORT_REQUIRED},   {"row_scale", ORT_F32, ORT_OPTIONAL}, {"bias", ORT_F32, ORT_OPTIONAL},
+    {"y", ORT_F32, ORT_REQUIRED},          {"x", ORT_F32, ORT_REQUIRED},         {"rows", ORT_I32, ORT_OPTIONAL},
+    {"adapters", ORT_I64, ORT_OPTIONAL},   {"row_scale", ORT_F32, ORT_OPTIONAL}, {"bias", ORT_F32, ORT_OPTIONAL},
 };
 static const Port outputs[] = {{"out", ORT_F32, ORT_REQUIRED}};
 
@@ -358,12 +358,16 @@ static OrtStatus *compute(const Run *run, const void *pointer) {
   TRY(input_of_rank(run, ADAPTERS, 3, &adapters));
   TRY(input_of_rank(run, ROW_SCALE, 2, &row_scale));
   TRY(input_of_rank(run, BIAS, 1, &bias));
-  const int64_t tokens = y.dims[0], width = y.dims[1], count = rows.dims[0];
+  const int64_t tokens = y.dims[0], width = y.dims[1];
+  /* Without rows all tokens are one row without adapters. */
+  const int32_t one_row[3] = {0, (int32_t)tokens, 0};
+  const bool adapted = rows.rank > 0;
+  const int64_t count = adapted ? rows.dims[0] : 1, slots = adapted ? adapters.dims[1] : 0;
   int64_t widths = 0;
   for (size_t l = 0; l < state->linears; l++) widths += state->width[l];
   CHECK(run, width == widths, "y is %lld wide, the linears %lld", (long long)width, (long long)widths);
   CHECK(run, x.dims[0] == tokens, "%lld rows of x for %lld of y", (long long)x.dims[0], (long long)tokens);
-  CHECK(run, rows.dims[1] == 3 && adapters.dims[0] == count && adapters.dims[2] == 2 && adapters.dims[1] <= MAX_ADAPTERS,
+  CHECK(run, !adapted || (rows.dims[1] == 3 && adapters.dims[0] == count && adapters.dims[2] == 2 && slots <= MAX_ADAPTERS),
         "rows [%lld, %lld] with adapters [%lld, %lld, %lld]", (long long)count, (long long)rows.dims[1],
         (long long)adapters.dims[0], (long long)adapters.dims[1], (long long)adapters.dims[2]);
   CHECK(run, !row_scale.data || (row_scale.dims[0] == tokens && row_scale.dims[1] == 1), "row_scale [%lld, %lld] for %lld tokens",
@@ -372,10 +376,11 @@ static OrtStatus *compute(const Run *run, const void *pointer) {
   void *out;
   TRY(output(run, 0, y.dims, 2, &out));
   if (tokens == 0) return NULL;
-  TRY(check_rows(run, rows.data, count, tokens));
+  const int32_t *row = adapted ? rows.data : one_row;
+  TRY(check_rows(run, row, count, tokens));
 
   Plan plan = {.state = state, .y = y.data, .x = x.data, .row_scale = row_scale.data, .bias = bias.data, .adapters = adapters.data,
-               .out = out, .in = (size_t)x.dims[1], .width = (size_t)width, .slots = (size_t)adapters.dims[1]};
+               .out = out, .in = (size_t)x.dims[1], .width = (size_t)width, .slots = (size_t)slots};
   TRY(check_entries(run, &plan, (size_t)count));
   const size_t most_parts = (size_t)count * plan.slots * state->linears;
   const size_t bytes = (size_t)count * sizeof *plan.group + most_parts * sizeof *plan.part +
@@ -386,7 +391,7 @@ static OrtStatus *compute(const Run *run, const void *pointer) {
   plan.token = (uint32_t *)(void *)(plan.part + most_parts);
   plan.row = plan.token + tokens;
   uint32_t *group_of = plan.row + tokens;
-  const size_t groups = make_groups(&plan, rows.data, (size_t)count, group_of, group_of + count);
+  const size_t groups = make_groups(&plan, row, (size_t)count, group_of, group_of + count);
   OrtStatus *status = execute(run, &plan, groups, (size_t)tokens);
   free(plan.group);
   return status;
