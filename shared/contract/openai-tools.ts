@@ -33,10 +33,13 @@ export const Tools = z
     if (twice >= 0) ctx.addIssue({ code: 'custom', path: [twice, 'function', 'name'], message: `"${names[twice]}" names two tools` });
   });
 
+const NamedFunction = z.strictObject({ type: z.literal('function'), function: z.strictObject({ name: FunctionName }) });
+
 const NamedChoice = z.looseObject({ type: z.string() }).superRefine((choice, ctx) => {
-  if (choice.type !== 'function') return refuse(ctx, `a tool_choice of type ${JSON.stringify(choice.type.slice(0, 40))} is not supported`);
-  const named = z.strictObject({ type: z.string(), function: z.strictObject({ name: FunctionName }) }).safeParse(choice);
-  if (!named.success) ctx.addIssue({ code: 'custom', message: 'expected {"type": "function", "function": {"name": …}}' });
+  if (choice.type !== 'function') refuse(ctx, `a tool_choice of type ${JSON.stringify(choice.type.slice(0, 40))} is not supported`);
+  else if (!NamedFunction.safeParse(choice).success) {
+    ctx.addIssue({ code: 'custom', message: 'expected {"type": "function", "function": {"name": …}}' });
+  }
 });
 
 export const ToolChoiceInput = z.union([z.enum(['none', 'auto', 'required']), NamedChoice], {
@@ -45,10 +48,8 @@ export const ToolChoiceInput = z.union([z.enum(['none', 'auto', 'required']), Na
 export type ToolChoiceInput = z.infer<typeof ToolChoiceInput>;
 
 /** The function that a choice names, if it names one. */
-export function namedFunction(choice: ToolChoiceInput | null | undefined): string | null {
-  if (typeof choice !== 'object' || choice === null) return null;
-  return (choice['function'] as { name: string }).name;
-}
+export const namedFunction = (choice: ToolChoiceInput | null | undefined): string | null =>
+  NamedFunction.safeParse(choice).data?.function.name ?? null;
 
 export const ResponseFormatInput = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('text') }),

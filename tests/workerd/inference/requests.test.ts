@@ -41,8 +41,10 @@ test('a chat request reaches the worker with every honoured field', async () => 
       stream_options: { include_usage: true },
       user: 'u',
     },
+    ...{ min_p: 0.05, frequency_penalty: -1, presence_penalty: 0.5, repetition_penalty: 1.1, logit_bias: { 7: -100, 12: 2.5 } },
+    ...{ metadata: { a: 'b' }, store: false, safety_identifier: 's', prompt_cache_key: 'k', service_tier: 'default' },
   });
-  assert.equal(answer.status, 200);
+  assert.equal(answer.status, 200, JSON.stringify(answer.body));
   const { request_id, tenant: _tenant, key_id: _key, ...rest } = peer.generated.at(-1)!;
   assert.equal(request_id, answer.headers.get('x-request-id'));
   assert.deepEqual(rest, {
@@ -54,10 +56,98 @@ test('a chat request reaches the worker with every honoured field', async () => 
         { role: 'user', content: 'ab' },
         { role: 'assistant', content: 'c' },
       ],
+      ...{ tools: [], tool_choice: { type: 'none' }, parallel_tool_calls: true },
     },
-    ...{ n: 2, max_tokens: 7, temperature: 0.5, top_p: 0.9, top_k: 40, seed: 3, stop: ['END'], ignore_eos: true },
+    ...{ n: 2, best_of: 2, max_tokens: 7, temperature: 0.5, top_p: 0.9, top_k: 40, seed: 3, stop: ['END'], ignore_eos: true },
     ...{ logprobs: 5, echo: false, return_token_ids: true, stream: true, include_usage: true },
+    ...{ min_p: 0.05, frequency_penalty: -1, presence_penalty: 0.5, repetition_penalty: 1.1 },
+    logit_bias: [
+      [7, -100],
+      [12, 2.5],
+    ],
+    ...{ response_format: { type: 'text' }, priority: 'interactive', tenant_weight: 1, deadline: null },
   });
+});
+
+const weather = {
+  type: 'function',
+  function: { name: 'weather', description: 'd', parameters: { type: 'object', properties: { city: { type: 'string' } } }, strict: true },
+};
+const clock = { type: 'function', function: { name: 'clock' } };
+
+test('tools, calls and their results reach the worker', async () => {
+  const called = {
+    role: 'assistant',
+    content: null,
+    tool_calls: [{ id: 'call_1', type: 'function', function: { name: 'clock', arguments: '{}' } }],
+  };
+  const messages = [
+    { ...user('hi'), name: 'ann' },
+    called,
+    { role: 'tool', tool_call_id: 'call_1', content: [{ type: 'text', text: 'noon' }] },
+  ];
+  const answer = await chat({ messages, tools: [weather, clock], tool_choice: 'required', parallel_tool_calls: false });
+  assert.equal(answer.status, 200, JSON.stringify(answer.body));
+  assert.deepEqual(peer.generated.at(-1)!.input, {
+    kind: 'chat',
+    messages: [
+      { role: 'user', content: 'hi', name: 'ann' },
+      { role: 'assistant', content: '', tool_calls: [{ id: 'call_1', name: 'clock', arguments: '{}' }] },
+      { role: 'tool', content: 'noon', tool_call_id: 'call_1' },
+    ],
+    tools: [weather.function, { name: 'clock', description: null, parameters: { type: 'object', properties: {} }, strict: false }],
+    tool_choice: { type: 'required' },
+    parallel_tool_calls: false,
+  });
+  const choices: [unknown, unknown][] = [
+    [undefined, { type: 'auto' }],
+    ['none', { type: 'none' }],
+    [
+      { type: 'function', function: { name: 'clock' } },
+      { type: 'function', name: 'clock' },
+    ],
+  ];
+  for (const [tool_choice, expected] of choices) {
+    assert.equal((await chat({ tools: [clock], tool_choice })).status, 200);
+    const { input } = peer.generated.at(-1)!;
+    assert.deepEqual(input.kind === 'chat' && input.tool_choice, expected);
+  }
+});
+
+test('what the clients put together from an answer may be sent back', async () => {
+  const echoed = {
+    ...{ role: 'assistant', content: null, refusal: null, annotations: [], parsed: null },
+    tool_calls: [{ id: 'call_1', type: 'function', index: 0, function: { name: 'clock', arguments: '', parsed_arguments: {} } }],
+  };
+  const { status, body } = await chat({
+    messages: [user('hi'), echoed, { role: 'tool', tool_call_id: 'call_1', name: 'clock', content: '' }],
+  });
+  assert.equal(status, 200, JSON.stringify(body));
+});
+
+test('formats of answers reach the worker', async () => {
+  const schema = { type: 'object', properties: {} };
+  const cases: [object, object][] = [
+    [{ type: 'json_object' }, { type: 'json_object' }],
+    [
+      { type: 'json_schema', json_schema: { name: 'n', description: 'd', schema, strict: true } },
+      { type: 'json_schema', schema, strict: true },
+    ],
+    [
+      { type: 'json_schema', json_schema: { name: 'n' } },
+      { type: 'json_schema', schema: {}, strict: false },
+    ],
+  ];
+  for (const [response_format, expected] of cases) {
+    assert.equal((await chat({ response_format })).status, 200);
+    assert.deepEqual(peer.generated.at(-1)!.response_format, expected);
+  }
+});
+
+test('completions may choose the best of several', async () => {
+  assert.equal((await complete({ best_of: 4, n: 2 })).status, 200);
+  const { n, best_of } = peer.generated.at(-1)!;
+  assert.deepEqual({ n, best_of }, { n: 2, best_of: 4 });
 });
 
 test("defaults are OpenAI's", async () => {
@@ -110,18 +200,17 @@ test('null and values that ask for nothing pass', async () => {
 
 test('what is not honoured is refused by name', async () => {
   const cases: [object, string][] = [
-    [{ tools: [{ type: 'function' }] }, 'tools'],
-    [{ response_format: { type: 'json_object' } }, 'response_format'],
-    [{ presence_penalty: 0.5 }, 'presence_penalty'],
-    [{ logit_bias: { 5: 1 } }, 'logit_bias'],
+    [{ tools: [{ type: 'custom', custom: { name: 'x' } }] }, 'tools.0.type'],
+    [{ tools: [clock], tool_choice: { type: 'allowed_tools', allowed_tools: { mode: 'auto', tools: [] } } }, 'tool_choice'],
+    [{ functions: [{ name: 'f' }] }, 'functions'],
     [{ store: true }, 'store'],
-    [{ metadata: { a: 'b' } }, 'metadata'],
+    [{ prompt_cache_retention: '24h' }, 'prompt_cache_retention'],
+    [{ stream: true, stream_options: { include_obfuscation: true } }, 'stream_options.include_obfuscation'],
     [{ service_tier: 'flex' }, 'service_tier'],
     [{ modalities: ['audio'] }, 'modalities'],
     [{ reasoning_effort: 'high' }, 'reasoning_effort'],
-    [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages.0.role'],
+    [{ messages: [{ role: 'function', name: 'f', content: 'x' }] }, 'messages.0.role'],
     [{ messages: [user([{ type: 'image_url', image_url: { url: 'data:' } }])] }, 'messages.0.content.0'],
-    [{ messages: [{ ...user('x'), name: 'bob' }] }, 'messages.0.name'],
     [{ model: 'a@latest' }, 'model'],
   ];
   for (const [more, param] of cases) {
@@ -129,7 +218,7 @@ test('what is not honoured is refused by name', async () => {
     assert.deepEqual([status, body.error.code, body.error.param], [400, 'unsupported_value', param], JSON.stringify(more));
   }
   for (const [more, param] of [
-    [{ best_of: 3 }, 'best_of'],
+    [{ best_of: 3, stream: true }, 'best_of'],
     [{ suffix: 'x' }, 'suffix'],
   ] as const) {
     const { status, body } = await complete(more);
@@ -159,6 +248,28 @@ test('values out of range and unknown fields are 400 and name the field', async 
     [{ temprature: 1 }, 'temprature'],
     [{ model: undefined }, 'model'],
     [{ adapters: [{ model: 'a', weight: 5 }] }, 'adapters.0.weight'],
+    [{ frequency_penalty: 2.5 }, 'frequency_penalty'],
+    [{ presence_penalty: -3 }, 'presence_penalty'],
+    [{ repetition_penalty: 0 }, 'repetition_penalty'],
+    [{ min_p: 1.5 }, 'min_p'],
+    [{ logit_bias: { 5: 101 } }, 'logit_bias.5'],
+    [{ logit_bias: { five: 1 } }, 'logit_bias.five'],
+    [{ metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [i, ''])) }, 'metadata'],
+    [{ response_format: { type: 'yaml' } }, 'response_format.type'],
+    [{ response_format: { type: 'json_schema' } }, 'response_format.json_schema'],
+    [{ tools: [{ type: 'function', function: { name: 'has space' } }] }, 'tools.0.function.name'],
+    [{ tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'array' } } }] }, 'tools.0.function.parameters.type'],
+    [{ tools: [clock, clock] }, 'tools.1.function.name'],
+    [{ tool_choice: 'required' }, 'tool_choice'],
+    [{ tools: [clock], tool_choice: 'any' }, 'tool_choice'],
+    [{ tools: [clock], tool_choice: { type: 'function', function: { name: 'weather' } } }, 'tool_choice'],
+    [{ messages: [user('x'), { role: 'tool', content: 'x', tool_call_id: 'call_1' }] }, 'messages.1.tool_call_id'],
+    [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages.0.tool_call_id'],
+    [{ messages: [{ role: 'assistant', content: null }] }, 'messages.0.content'],
+    [
+      { messages: [{ role: 'assistant', tool_calls: [{ id: 'c', type: 'function', function: { name: 'f', arguments: '[1]' } }] }] },
+      'messages.0.tool_calls.0.function.arguments',
+    ],
   ];
   for (const [more, param] of cases) {
     const { status, body } = await chat(more);
@@ -170,6 +281,7 @@ test('values out of range and unknown fields are 400 and name the field', async 
     assert.match(body.error.param, /^prompt/);
   }
   assert.equal((await complete({ logprobs: 21 })).body.error.param, 'logprobs');
+  assert.equal((await complete({ n: 3, best_of: 2 })).body.error.param, 'best_of');
   assert.equal(peer.generated.length, before, 'nothing malformed reaches a worker');
 });
 
