@@ -44,8 +44,9 @@ module.exports = {
     inWorker('runtime', ['tensor', 'graph', 'kernels']),
     inWorker('kernels', []),
     inWorker('storage', []),
+    inWorker('adapters', ['models', 'storage']),
     inWorker('engine', ['tensor', 'graph', 'models', 'peft', 'tokenizer', 'runtime']),
-    inWorker('server', ['tokenizer', 'storage', 'peft']),
+    inWorker('server', ['tokenizer', 'storage', 'peft', 'adapters']),
     {
       name: 'only-runtime-touches-onnxruntime',
       severity: 'error',

@@ -8,21 +8,22 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import pino from 'pino';
 import { randomId } from '../shared/ids.ts';
+import { ImageLoader } from './adapters/loader.ts';
 import { baseModules } from './base-modules.ts';
 import { openEngine } from './engine/client.ts';
+import { parsePrecision } from './models/precisions.ts';
 import { openCheckpoint } from './models/source/checkpoint.ts';
 import { AdapterTier } from './server/adapter-tier.ts';
 import { createEdgeClient } from './server/edge-client.ts';
 import { generateHandler } from './server/generate.ts';
 import { keepBeating } from './server/heartbeat.ts';
 import { createHttpServer } from './server/http.ts';
-import { createMeasures } from './server/metrics.ts';
+import { createMeasures, measured } from './server/metrics.ts';
 import { operationRoutes } from './server/operations.ts';
 import { Outbox } from './server/outbox.ts';
 import { openTextSide } from './server/prompts.ts';
 import { Sealer, sealHandler } from './server/seal.ts';
 import { readSettings } from './settings.ts';
-import { openDiskCache } from './storage/disk-cache.ts';
 import { openObjectStore } from './storage/object-store.ts';
 
 /** How long running requests, and then the outbox, may take after a signal to stop. */
@@ -79,32 +80,37 @@ async function main(): Promise<void> {
       journalPath: outbox.journalPath,
     }),
   ]);
+  const adapterMemory = settings.SWITCHYARD_ADAPTER_MEMORY_MB;
   const modules = baseModules(checkpoint);
   const objects = openObjectStore(settings.SWITCHYARD_EDGE_URL, settings.SWITCHYARD_S3_SECRET);
-  const adapters = new AdapterTier({
-    engine,
-    disk: await openDiskCache(join(home, 'cache', 'adapters'), settings.SWITCHYARD_ADAPTER_DISK_MB),
-    objects,
-    budget: settings.SWITCHYARD_ADAPTER_MEMORY_MB,
-  });
-  const { slots, baseBytes, kvBytes, adapterSlotBytes } = await engine.stats();
-  const adapterMemory = settings.SWITCHYARD_ADAPTER_MEMORY_MB;
-  log.info(
-    { base: engine.base.id, precision: engine.base.precision, slots, baseBytes, kvBytes, adapterSlotBytes, adapterMemory },
-    'memory',
+  const images = new ImageLoader(
+    {
+      basePath: settings.SWITCHYARD_BASE,
+      precision: parsePrecision(settings.SWITCHYARD_PRECISION),
+      edgeUrl: settings.SWITCHYARD_EDGE_URL,
+      s3Secret: settings.SWITCHYARD_S3_SECRET,
+      cacheFolder: join(home, 'cache', 'images'),
+      diskLimit: settings.SWITCHYARD_ADAPTER_DISK_MB,
+      limit: adapterMemory,
+    },
+    (message) => log.warn(`adapter images: ${message}`),
   );
-  const sealer = new Sealer(modules);
   const measures = createMeasures(engine);
+  const adapters = new AdapterTier({ engine, images, budget: adapterMemory, observer: measures.tier });
+  const { slots, baseBytes, kvBytes } = await engine.stats();
+  log.info({ base: engine.base.id, precision: engine.base.precision, slots, baseBytes, kvBytes, adapterMemory }, 'memory');
+  const sealer = new Sealer(modules);
   const text = openTextSide(checkpoint.tokenizer);
 
-  const generate = generateHandler({ worker, engine, adapters, text, measures, onEnded: flush });
+  const generate = generateHandler({ worker, engine: measured(engine, measures), adapters, text, measures, onEnded: flush });
+  const storeImage = (digest: string, sealed: Uint8Array) => images.store(digest, sealed);
   const server = createHttpServer({
     secret: settings.SWITCHYARD_SECRET,
     onError: (error, call) => log.error(error, call),
     routes: [
       { method: 'POST', path: '/generate', signed: true, handle: generate },
-      { method: 'POST', path: '/seal', signed: true, handle: sealHandler(sealer, modules, objects) },
-      ...operationRoutes({ worker, engine, outbox, measures }),
+      { method: 'POST', path: '/seal', signed: true, handle: sealHandler(sealer, modules, objects, storeImage) },
+      ...operationRoutes({ worker, engine, outbox, measures, adapters, images }),
     ],
   });
   server.listen(settings.WORKER_PORT, '127.0.0.1');
@@ -134,6 +140,7 @@ async function main(): Promise<void> {
     await engine.close();
     await outbox.close(DRAIN_MS);
     await sealer.close();
+    await images.close();
     objects.close();
     await beating;
     process.exit(0);

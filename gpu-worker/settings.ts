@@ -1,4 +1,5 @@
 /** The worker's environment, checked once at start. */
+import { totalmem } from 'node:os';
 import { z } from 'zod';
 import { Failure } from '../shared/errors.ts';
 
@@ -7,6 +8,10 @@ const megabytes = z.coerce
   .int()
   .positive()
   .transform((value) => value * 1_000_000);
+
+/** Of the machine's memory, for adapters. */
+const ADAPTER_MEMORY_SHARE = 0.15;
+const LEAST_ADAPTER_MEMORY = 1_000_000_000;
 
 const Environment = z.object({
   WORKER_PORT: z.coerce.number().int().min(0).max(65535),
@@ -25,8 +30,8 @@ const Environment = z.object({
   SWITCHYARD_BASE: z.string().min(1),
   SWITCHYARD_PRECISION: z.string().default('auto'),
   SWITCHYARD_PROVIDER: z.literal('cpu', 'expected cpu; other execution providers are not supported yet').default('cpu'),
-  /** Sealed adapters in host memory, and on disk. */
-  SWITCHYARD_ADAPTER_MEMORY_MB: megabytes.default(1_000_000_000),
+  /** Adapter images in memory, and on disk. */
+  SWITCHYARD_ADAPTER_MEMORY_MB: megabytes.default(Math.max(LEAST_ADAPTER_MEMORY, Math.round(totalmem() * ADAPTER_MEMORY_SHARE))),
   SWITCHYARD_ADAPTER_DISK_MB: megabytes.default(8_000_000_000),
 });
 

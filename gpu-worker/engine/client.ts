@@ -1,14 +1,15 @@
-/** The main thread's end of the engine: starts its threads and turns messages into calls and callbacks. */
+/** The main thread's end of the engine: starts its thread and turns messages into calls and callbacks. */
 import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { Engine, EngineEvent, EngineRequest, EngineStats } from '../../shared/contract/engine.ts';
 import type { BaseInfo } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
+import { imageRank } from '../models/adapter-image.ts';
 import { parsePrecision } from '../models/precisions.ts';
 import { openCheckpoint } from '../models/source/checkpoint.ts';
 import { kvBytesPerSlot } from './kv-cache.ts';
-import type { AdapterImage, EngineSettings, FromEngine, FromLoader, ToEngine, ToLoader } from './protocol.ts';
+import type { EngineSettings, FromEngine, ToEngine } from './protocol.ts';
 
 export interface EngineOptions {
   basePath: string;
@@ -29,8 +30,6 @@ export interface EngineOptions {
 const DEFAULT_SLOTS = 16;
 const DEFAULT_CONTEXT = 8192;
 const DEFAULT_QUEUE = 256;
-/** Threads that bring an adapter into the served form side by side. */
-const LOADERS = 2;
 /** Share of the machine's memory for keys and values, and for adapter slots. */
 const KV_SHARE = 0.25;
 const ADAPTER_SHARE = 0.125;
@@ -59,7 +58,6 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     adapterBudget: totalmem() * ADAPTER_SHARE,
   };
   const thread = new Worker(new URL('./thread.ts', import.meta.url), { workerData: settings });
-  const loaders = Array.from({ length: LOADERS }, () => new Worker(new URL('./loader.ts', import.meta.url), { workerData: settings }));
   const { base, maxRank } = await new Promise<Extract<FromEngine, { type: 'ready' }>>((resolve, reject) => {
     thread.once('error', reject);
     thread.once('message', (message: FromEngine) => {
@@ -68,10 +66,10 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
       else reject(new Error(`engine thread: expected it to be ready first, got ${message.type}`));
     });
   }).catch(async (cause: unknown) => {
-    await Promise.all([thread, ...loaders].map((worker) => worker.terminate()));
+    await thread.terminate();
     throw cause;
   });
-  return new EngineClient(base, settings, maxRank, options.queue ?? DEFAULT_QUEUE, thread, loaders);
+  return new EngineClient(base, settings, maxRank, options.queue ?? DEFAULT_QUEUE, thread);
 }
 
 class EngineClient implements Engine {
@@ -81,7 +79,6 @@ class EngineClient implements Engine {
   readonly #maxRank: number;
   readonly #queueLimit: number;
   readonly #thread: Worker;
-  readonly #loaders: readonly Worker[];
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #calls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   readonly #resident = new Map<string, Promise<void>>();
@@ -93,45 +90,30 @@ class EngineClient implements Engine {
   #sequences = 0;
   #broken: Error | null = null;
 
-  constructor(base: BaseInfo, settings: EngineSettings, maxRank: number, queueLimit: number, thread: Worker, loaders: readonly Worker[]) {
+  constructor(base: BaseInfo, settings: EngineSettings, maxRank: number, queueLimit: number, thread: Worker) {
     this.base = base;
     this.#settings = settings;
     this.#maxRank = maxRank;
     this.#queueLimit = queueLimit;
     this.#thread = thread;
-    this.#loaders = loaders;
     thread.on('message', (message: FromEngine) => this.#receive(message));
-    for (const loader of loaders) {
-      loader.on('message', (message: FromLoader) => {
-        if ('error' in message) this.#settle(message.call, (call) => call.reject(new Error(message.error)));
-        else this.#settle(message.call, (call) => call.resolve(message.image as never));
-      });
-    }
-    for (const worker of [thread, ...loaders]) {
-      worker.on('error', (error: unknown) => this.#break(error instanceof Error ? error : new Error(String(error))));
-      worker.on('exit', () => this.#break(new Error('the engine was closed')));
-    }
+    thread.on('error', (error: unknown) => this.#break(error instanceof Error ? error : new Error(String(error))));
+    thread.on('exit', () => this.#break(new Error('the engine was closed')));
   }
 
-  load(digest: string, sealed: Uint8Array): Promise<void> {
+  load(digest: string, image: ArrayBuffer): Promise<void> {
     const known = this.#resident.get(digest);
     if (known) return known;
-    const loading = this.#load(digest, sealed);
+    const loading = this.#load(digest, image);
     this.#resident.set(digest, loading);
     loading.catch(() => this.#resident.delete(digest));
     return loading;
   }
 
-  async #load(digest: string, sealed: Uint8Array): Promise<void> {
-    const of = this.#loaders.length;
-    const images = await Promise.all(
-      this.#loaders.map((loader, index) =>
-        this.#ask<AdapterImage>((call) => loader.postMessage({ call, digest, sealed, part: { index, of } } satisfies ToLoader)),
-      ),
-    );
-    const memory = images.map((image) => image.memory);
-    await this.#ask((call) => this.#send({ type: 'add', call, digest, images }, memory));
-    this.#ranks.set(digest, images[0]!.rank);
+  async #load(digest: string, image: ArrayBuffer): Promise<void> {
+    const rank = imageRank(image);
+    await this.#ask((call) => this.#send({ type: 'add', call, digest, image }, [image]));
+    this.#ranks.set(digest, rank);
   }
 
   isResident(digest: string): boolean {
@@ -211,7 +193,7 @@ class EngineClient implements Engine {
   async close(): Promise<void> {
     const exited = new Promise((resolve) => this.#thread.once('exit', resolve));
     this.#send({ type: 'close' });
-    await Promise.all([exited, ...this.#loaders.map((loader) => loader.terminate())]);
+    await exited;
   }
 
   #send(message: ToEngine, handedOver: ArrayBuffer[] = []): void {

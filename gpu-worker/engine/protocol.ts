@@ -16,18 +16,10 @@ export interface EngineSettings {
   adapterBudget: number;
 }
 
-/** Some modules of a served adapter: where their factors lie, in float32 elements. */
-export interface AdapterImage {
-  /** Of the whole adapter. */
-  rank: number;
-  memory: ArrayBuffer;
-  modules: { path: string; rank: number; A: { at: number; length: number }; B: { at: number; length: number } }[];
-}
-
 export type ToEngine =
   | { type: 'submit'; request: EngineRequest }
   | { type: 'cancel'; id: string }
-  | { type: 'add'; call: number; digest: string; images: AdapterImage[] }
+  | { type: 'add'; call: number; digest: string; image: ArrayBuffer }
   | { type: 'remove'; call: number; digest: string }
   | { type: 'stats'; call: number }
   | { type: 'close' };
@@ -37,7 +29,3 @@ export type FromEngine =
   | { type: 'events'; batches: [string, EngineEvent[]][] }
   | { type: 'done'; call: number }
   | { type: 'stats'; call: number; stats: EngineStats };
-
-/** `part`: which of the loaders this is for, each of which does its share of the modules. */
-export type ToLoader = { call: number; digest: string; sealed: Uint8Array; part: { index: number; of: number } };
-export type FromLoader = { call: number; image: AdapterImage } | { call: number; error: string };

@@ -3,6 +3,9 @@
 import { once } from 'node:events';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { EngineStats } from '../../shared/contract/engine.ts';
+import { addressTable, imageRank } from '../models/adapter-image.ts';
+import type { ServedFactors } from '../models/adapter-path.ts';
+import { transpose } from '../models/linear.ts';
 import { precisionOf } from '../models/precisions.ts';
 import { prepareModel } from '../models/prepare.ts';
 import { openCheckpoint } from '../models/source/checkpoint.ts';
@@ -14,7 +17,7 @@ import { EngineCore } from './core.ts';
 import { Executor } from './executor.ts';
 import { UsageJournal } from './journal.ts';
 import { KvCache, kvBytesPerSlot } from './kv-cache.ts';
-import type { AdapterImage, EngineSettings, FromEngine, ToEngine } from './protocol.ts';
+import type { EngineSettings, FromEngine, ToEngine } from './protocol.ts';
 
 if (!parentPort) throw new Error('engine/thread.ts runs as a worker thread only');
 const port = parentPort;
@@ -91,7 +94,7 @@ function handle(message: ToEngine): void {
       core.cancel(message.id);
       break;
     case 'add':
-      core.addAdapter(message.digest, adapterOf(message.images));
+      core.addAdapter(message.digest, adapterOf(message.image));
       send({ type: 'done', call: message.call });
       break;
     case 'remove':
@@ -109,13 +112,21 @@ function handle(message: ToEngine): void {
   }
 }
 
-function adapterOf(images: AdapterImage[]): ServedAdapter {
-  const factors = images.flatMap(({ memory, modules }) => {
-    const floats = new Float32Array(memory);
-    const slice = ({ at, length }: { at: number; length: number }) => floats.subarray(at, at + length);
-    return modules.map((m) => [m.path, { rank: m.rank, A: slice(m.A), B: slice(m.B) }] as const);
-  });
-  return { rank: images[0]!.rank, factors: new Map(factors) };
+/** Slots hold float32 factors, A transposed. */
+function adapterOf(image: ArrayBuffer): ServedAdapter {
+  const table = new DataView(addressTable(image, 0n).buffer);
+  const factors = new Map<string, ServedFactors>();
+  for (const [number, { path, in: width, out }] of model.linears.entries()) {
+    const entry = number * 32;
+    const [scale, rank, kind] = [table.getFloat32(entry + 16, true), table.getInt32(entry + 20, true), table.getInt32(entry + 24, true)];
+    if (kind === 0) continue;
+    const read = (field: number, length: number) => {
+      const at = Number(table.getBigUint64(entry + field, true));
+      return Float32Array.from(kind === 1 ? new Float32Array(image, at, length) : new Float16Array(image, at, length));
+    };
+    factors.set(path, { rank, A: transpose(read(0, rank * width), rank, width), B: read(8, rank * out).map((value) => value * scale) });
+  }
+  return { rank: imageRank(image), factors };
 }
 
 function stats(): EngineStats {

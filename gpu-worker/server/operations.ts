@@ -1,6 +1,8 @@
 /** What operators and the edge ask about the worker itself: its count of tokens, whether it lives, what it holds. */
 import type { Engine } from '../../shared/contract/engine.ts';
 import type { Totals } from '../../shared/contract/worker.ts';
+import type { ImageLoader } from '../adapters/loader.ts';
+import type { AdapterTier } from './adapter-tier.ts';
 import { type Route, sendJson } from './http.ts';
 import type { Measures } from './metrics.ts';
 import type { Outbox } from './outbox.ts';
@@ -10,9 +12,11 @@ export interface OperationOptions {
   engine: Engine;
   outbox: Outbox;
   measures: Measures;
+  adapters: Pick<AdapterTier, 'state'>;
+  images: Pick<ImageLoader, 'disk'>;
 }
 
-export function operationRoutes({ worker, engine, outbox, measures }: OperationOptions): Route[] {
+export function operationRoutes({ worker, engine, outbox, measures, adapters, images }: OperationOptions): Route[] {
   return [
     {
       method: 'GET',
@@ -44,7 +48,7 @@ export function operationRoutes({ worker, engine, outbox, measures }: OperationO
       path: '/metrics',
       signed: false,
       async handle(_body, response) {
-        const { contentType, text } = await measures.render();
+        const { contentType, text } = await measures.render(adapters.state, images.disk);
         response.writeHead(200, { 'content-type': contentType }).end(text);
       },
     },

@@ -1,6 +1,6 @@
 /**
  * POST /seal: an uploaded package becomes its one served form. Sealing computes, so it has a thread
- * of its own: streams go on meanwhile.
+ * of its own: streams go on meanwhile. Its image for this base and precision is made at once.
  */
 import type { ServerResponse } from 'node:http';
 import { Worker } from 'node:worker_threads';
@@ -62,7 +62,10 @@ export class Sealer {
   }
 }
 
-export function sealHandler(sealer: Sealer, base: BaseModules, objects: ObjectStore) {
+/** Stores the image of a sealed adapter, so that its first use computes nothing. */
+type StoreImage = (digest: string, sealed: Uint8Array) => Promise<void>;
+
+export function sealHandler(sealer: Sealer, base: BaseModules, objects: ObjectStore, storeImage: StoreImage) {
   return async function seal(body: Uint8Array, response: ServerResponse): Promise<void> {
     const request = parseJson(SealRequest, body, 'seal');
     if (request.base !== base.id) {
@@ -80,7 +83,7 @@ export function sealHandler(sealer: Sealer, base: BaseModules, objects: ObjectSt
     };
     const { digest, bytes, card } = await sealer.seal(() => Promise.all(request.files.map(file)));
     const key = sealedKey(digest);
-    await objects.put(key, bytes);
+    await Promise.all([objects.put(key, bytes), storeImage(digest, bytes)]);
     sendJson(response, SealResult.parse({ digest, bytes: bytes.length, key, card }));
   };
 }

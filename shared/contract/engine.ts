@@ -133,8 +133,8 @@ export interface EngineStats {
 /** Implemented by engine/client.ts on the main thread. */
 export interface Engine {
   readonly base: BaseInfo;
-  /** Makes a sealed adapter resident on the host; idempotent by digest. Rejects if the bytes do not match the digest. */
-  load(digest: string, sealed: Uint8Array): Promise<void>;
+  /** Makes an adapter resident; idempotent by digest. The image (gpu-worker/models/adapter-image.ts) was checked and is handed over. */
+  load(digest: string, image: ArrayBuffer): Promise<void>;
   isResident(digest: string): boolean;
   /** Drops an adapter from the host tier once no running row uses it. */
   unload(digest: string): Promise<void>;

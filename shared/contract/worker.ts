@@ -215,3 +215,5 @@ export type Totals = z.infer<typeof Totals>;
 
 /** Where sealed adapters live in object storage. Content addressed, so writing twice is harmless. */
 export const sealedKey = (digest: string): string => `sealed/${digest}`;
+/** Where the images that workers made of them lie, for one base in one precision. A cache: whatever is missing is made anew. */
+export const imageKey = (form: string, digest: string): string => `images/${form}/${digest}`;

@@ -8,6 +8,7 @@ import { sealPackage } from '../../../gpu-worker/peft/seal.ts';
 import type { Engine, EngineEvent, SamplingOptions } from '../../../shared/contract/engine.ts';
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
 import { newRequestId, newTenantId } from '../../../shared/ids.ts';
+import { imagesFor } from '../../support/images.ts';
 import { randomAdapter } from './adapters.ts';
 import type { BenchBase } from './base.ts';
 
@@ -61,9 +62,10 @@ export class BenchEngine {
   /** Makes `count` different adapters resident. */
   async loadAdapters(count: number): Promise<AdapterRef[]> {
     const refs: AdapterRef[] = [];
+    const imageOf = await imagesFor(this.#base.path, this.#engine.base.precision);
     for (let seed = 0; seed < count; seed++) {
       const { digest, bytes } = sealPackage(randomAdapter(seed, this.#base.modules), this.#base.modules);
-      await this.#engine.load(digest, bytes);
+      await this.#engine.load(digest, await imageOf(digest, bytes));
       refs.push({ digest, weight: 1 });
     }
     return refs;

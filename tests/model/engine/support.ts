@@ -5,6 +5,7 @@ import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts'
 import { sealPackage } from '../../../gpu-worker/peft/seal.ts';
 import { readSafetensors } from '../../../shared/adapters/safetensors.ts';
 import type { Engine } from '../../../shared/contract/engine.ts';
+import { imagesFor } from '../../support/images.ts';
 import { basePath } from '../source/base-path.ts';
 
 const file = (path: string): Uint8Array => readFileSync(new URL(`../../fixtures/smollm2/${path}`, import.meta.url));
@@ -52,7 +53,8 @@ export async function loadAdapter(engine: Engine, name: AdapterName, alphaFactor
     ],
     modules,
   );
-  await engine.load(sealed.digest, sealed.bytes);
+  const imageOf = await imagesFor(basePath(), engine.base.precision);
+  await engine.load(sealed.digest, await imageOf(sealed.digest, sealed.bytes));
   return sealed.digest;
 }
 

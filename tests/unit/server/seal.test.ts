@@ -21,7 +21,7 @@ test('many uploads at once are fetched package by package', async () => {
     put: async () => assert.fail('nothing to store'),
   };
   const sealer = new Sealer(BASE);
-  const seal = sealHandler(sealer, BASE, objects);
+  const seal = sealHandler(sealer, BASE, objects, async () => assert.fail('nothing to store'));
   const files = ['adapter_config.json', 'adapter_model.safetensors'].map((name) => ({ name, key: `k/${name}`, bytes: 2 }));
   const request: SealRequest = { tenant: 'ten_aaaaaaaaaaaaaaaa', base: 'b', files };
   const body = new TextEncoder().encode(JSON.stringify(request));

@@ -55,16 +55,17 @@ export const done = (promptTokens: number, completionTokens: number): EngineEven
 
 export async function startWorker(engine: Engine, text: TextSide | null) {
   const ended = { count: 0 };
+  const measures = createMeasures(engine);
   const adapters = new AdapterTier({
     engine,
-    disk: { get: async () => null, put: async () => {} },
-    objects: { get: () => Promise.reject(new Error('no objects here')), put: async () => {} },
+    images: { load: () => Promise.reject(new Error('no adapters here')) },
+    observer: measures.tier,
     budget: 1000,
   });
   const onEnded = () => {
     ended.count++;
   };
-  const handle = generateHandler({ worker: 'wrk_test', engine, adapters, text, measures: createMeasures(engine), onEnded });
+  const handle = generateHandler({ worker: 'wrk_test', engine, adapters, text, measures, onEnded });
   const server = createHttpServer({
     secret: SECRET,
     onError: () => {},
