@@ -38,6 +38,7 @@ export function tailBasis(turn: Basis, from: number, width: number): Basis {
     gain: null,
     rotation: {
       width,
+      signs: null,
       apply(data) {
         if (data.length % width !== 0) throw new RangeError(`rotation of the tail of ${width}: got ${data.length} elements`);
         for (let at = 0; at < data.length; at += width) inner.apply(data.subarray(at + from, at + width));
