@@ -1,8 +1,9 @@
 /** POST /generate answers in OpenAI's form, field for field, and tells the engine when nobody listens any more. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { EngineEvent } from '../../../shared/contract/engine.ts';
+import type { EngineEvent, EngineRequest } from '../../../shared/contract/engine.ts';
 import { signCall } from '../../../shared/contract/signature.ts';
+import type { GenerateRequest } from '../../../shared/contract/worker.ts';
 import { Failure } from '../../../shared/errors.ts';
 import { byteText } from './byte-tokens.ts';
 import { BASE, done, generateRequest, playedEngine, SECRET, startWorker } from './worker-double.ts';
@@ -18,7 +19,7 @@ const receipt = {
 
 interface Body extends Record<string, unknown> {
   choices: { text: string; logprobs: { tokens: string[]; top_logprobs: object[] }; token_ids: number[] }[];
-  error: { message: string; code: string };
+  error: { message: string; code: string; param: string | null };
 }
 
 const bodyOf = async (response: Response): Promise<Body> => (await response.json()) as Body;
@@ -42,6 +43,9 @@ async function eventsOf(response: Response): Promise<unknown[]> {
       return event === 'data: [DONE]' ? '[DONE]' : withoutClock(JSON.parse(event.slice(6)));
     });
 }
+
+/** OpenAI's break-downs of the counts. */
+const details = { prompt_tokens_details: { cached_tokens: 0 }, completion_tokens_details: { reasoning_tokens: 0 } };
 
 const sayingHello = playedEngine(({ request, step }) => {
   assert.deepEqual(request.prompts, [[...Buffer.from('user:hi\n')]]);
@@ -69,7 +73,7 @@ test('a chat completion', async () => {
         token_ids: [72, 195, 169, 33],
       },
     ],
-    usage: { prompt_tokens: 8, completion_tokens: 4, total_tokens: 12, prompt_tokens_details: { cached_tokens: 0 } },
+    usage: { prompt_tokens: 8, completion_tokens: 4, total_tokens: 12, ...details },
     switchyard: receipt,
   });
   assert.equal(worker.ended.count, 1);
@@ -96,7 +100,7 @@ test('a chat stream: role first, silent steps left out, receipt with finish_reas
     {
       ...head,
       choices: [],
-      usage: { prompt_tokens: 8, completion_tokens: 4, total_tokens: 12, prompt_tokens_details: { cached_tokens: 0 } },
+      usage: { prompt_tokens: 8, completion_tokens: 4, total_tokens: 12, ...details },
     },
     '[DONE]',
   ]);
@@ -171,26 +175,35 @@ test('a base without a tokenizer: text is empty, tokens are numbers by name, tex
   assert.match((await bodyOf(stopping)).error.message, /no text in which to find stop strings/);
 });
 
+const filling = (content: string): [GenerateRequest['input'], string][] => [
+  [{ kind: 'completion', prompts: [content] }, 'prompt'],
+  [
+    { kind: 'chat', messages: [{ role: 'user', content }], tools: [], tool_choice: { type: 'none' }, parallel_tool_calls: true },
+    'messages',
+  ],
+];
+
 test('a text that cannot fit the context is refused before it is encoded', async () => {
   const text = byteText();
   const encode = () => assert.fail('it was encoded');
   await using worker = await startWorker(sayingHello, { ...text, tokenizer: { ...text.tokenizer, encode, encodeRendered: encode } });
-  const content = 'é'.repeat(65);
-  for (const input of [
-    { kind: 'completion' as const, prompts: [content] },
-    {
-      kind: 'chat' as const,
-      messages: [{ role: 'user' as const, content }],
-      tools: [],
-      tool_choice: { type: 'none' as const },
-      parallel_tool_calls: true,
-    },
-  ]) {
+  for (const [input, param] of filling('é'.repeat(65))) {
     const response = await worker.generate(generateRequest({ input }));
     assert.equal(response.status, 400);
     const { error } = await bodyOf(response);
-    assert.equal(error.code, 'context_length_exceeded');
+    assert.deepEqual([error.code, error.param], ['context_length_exceeded', param]);
     assert.match(error.message, /128 tokens, at most 128 bytes of text; \w+ has 1\d\d bytes/);
+  }
+});
+
+test('a prompt that leaves no room for what is asked is refused under the name of its field', async () => {
+  await using worker = await startWorker(sayingHello, byteText());
+  for (const [input, param] of filling('x'.repeat(120))) {
+    const response = await worker.generate(generateRequest({ input, max_tokens: 20 }));
+    assert.equal(response.status, 400);
+    const { error } = await bodyOf(response);
+    assert.deepEqual([error.code, error.param], ['context_length_exceeded', param]);
+    assert.match(error.message, /128 tokens; the request has 12\d in the \w+ and asks for 20/);
   }
 });
 
@@ -260,6 +273,57 @@ test('several prompts and choices: each sequence its own choice, offsets continu
   ]);
 });
 
+test('sampling, format and choices reach the engine', async () => {
+  const seen = Promise.withResolvers<EngineRequest>();
+  const engine = playedEngine(({ request, step }) => {
+    seen.resolve(request);
+    step({ type: 'finish', sequence: 0, reason: 'stop', text: '' }, done(1, 0));
+  });
+  await using worker = await startWorker(engine, byteText());
+  const penalties = { frequency_penalty: 0.5, presence_penalty: -1, repetition_penalty: 1.5, min_p: 0.1 };
+  const asked = { ...penalties, logit_bias: [[5, -100]] as [number, number][], response_format: { type: 'json_object' as const } };
+  await worker.generate(generateRequest({ ...asked, priority: 'batch', tenant_weight: 2, deadline: 5 }));
+  const { sampling, grammar, priority, tenantWeight, deadline } = await seen.promise;
+  const { frequencyPenalty, presencePenalty, repetitionPenalty, minP, logitBias } = sampling;
+  assert.deepEqual([frequencyPenalty, presencePenalty, repetitionPenalty, minP, logitBias], [0.5, -1, 1.5, 0.1, [[5, -100]]]);
+  assert.deepEqual([grammar, priority, tenantWeight, deadline], [{ kind: 'json_object' }, 'batch', 2, 5]);
+});
+
+test('a bias on a token that the base does not have is refused', async () => {
+  await using worker = await startWorker(sayingHello, byteText());
+  const response = await worker.generate(generateRequest({ logit_bias: [[256, 1]] }));
+  assert.equal(response.status, 400);
+  assert.deepEqual((await bodyOf(response)).error.param, 'logit_bias');
+});
+
+test('the best of several: likeliest by token first, of each prompt n, all of them counted', async () => {
+  const said = (sequence: number, text: string, ...logprobs: number[]): EngineEvent => ({
+    ...{ type: 'tokens', sequence, text, ids: logprobs.map(() => 97) },
+    logprobs: logprobs.map((logprob) => ({ id: 97, logprob, top: [] })),
+  });
+  const finished = (sequence: number): EngineEvent => ({ type: 'finish', sequence, reason: 'stop', text: '' });
+  const engine = playedEngine(({ request, step }) => {
+    assert.deepEqual([request.n, request.sampling.logprobs], [3, 0]);
+    step(said(0, 'a', -3), said(1, 'b', -1, -1.5), said(2, 'c', -1.2, -1.2), said(3, 'd', -1), said(4, 'e', -2), said(5, 'f', -0.5));
+    step(...[0, 1, 2, 3, 4, 5].map(finished), done(2, 8));
+  });
+  await using worker = await startWorker(engine, byteText());
+  const input = { kind: 'completion' as const, prompts: ['x', 'y'] };
+  const request = generateRequest({ input, n: 2, best_of: 3 });
+  const { choices, usage } = (await bodyOf(await worker.generate(request))) as Body & { usage: { completion_tokens: number } };
+  assert.deepEqual(
+    choices.map(({ text, logprobs }, i) => [i, text, logprobs]),
+    [
+      [0, 'c', null],
+      [1, 'b', null],
+      [2, 'f', null],
+      [3, 'd', null],
+    ],
+  );
+  assert.equal(usage.completion_tokens, 8);
+  assert.equal((await worker.generate({ ...request, request_id: 'req_000000000000000000000002', stream: true })).status, 400);
+});
+
 test('a client that goes away cancels its request', async () => {
   const cancelled = Promise.withResolvers<void>();
   const engine = playedEngine(({ step, cancelled: told }) => {
@@ -278,7 +342,7 @@ test('a whole answer with more log-probabilities than memory should hold is refu
   const submitted = playedEngine(({ step }) => step({ type: 'finish', sequence: 0, reason: 'length', text: '' }, done(1, 0)));
   await using worker = await startWorker(submitted, byteText());
   const input = { kind: 'completion' as const, prompts: Array.from({ length: 20 }, () => [5]) };
-  const request = generateRequest({ input, n: 128, max_tokens: null, logprobs: 20 });
+  const request = generateRequest({ input, n: 128, best_of: 128, max_tokens: null, logprobs: 20 });
   const refused = await worker.generate(request);
   assert.equal(refused.status, 400);
   assert.match((await bodyOf(refused)).error.message, /may hold 4000000 of them, this one up to 6881280/);
