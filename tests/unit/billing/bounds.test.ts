@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { boundsOf } from '../../../functions/billing/bounds.ts';
+import type { ChatMessage, Tool } from '../../../shared/contract/worker.ts';
 import { BASE } from '../../workerd/support/peer.ts';
 
 const completion = (prompts: (string | number[])[], more: object = {}) =>
@@ -26,4 +27,25 @@ test("a chat leaves room for the template's own tokens", () => {
   };
   const { prompt } = boundsOf({ input, best_of: 1, max_tokens: 1, adapters: [{ digest: BASE.revision, weight: 1 }] }, BASE);
   assert.ok(prompt > 40 && prompt <= 512);
+});
+
+test('tools, calls and their results count as what a template may make of them', () => {
+  const parameters = { type: 'object', properties: { city: { type: 'string' } } };
+  const tools = [{ name: 'weather', description: null, parameters, strict: false }];
+  const roomy = { ...BASE, context_length: 1e6 };
+  const bound = (messages: ChatMessage[], offered: Tool[]) =>
+    boundsOf(
+      {
+        input: { kind: 'chat', messages, tools: offered, tool_choice: { type: 'auto' }, parallel_tool_calls: true },
+        ...{ best_of: 1, max_tokens: 1, adapters: [] },
+      },
+      roomy,
+    ).prompt;
+  const hi: ChatMessage = { role: 'user', content: 'hi' };
+  const calls = [{ id: 'call_1', name: 'weather', arguments: '{"city":"Oslo"}' }];
+  const shown = Buffer.byteLength(JSON.stringify(tools, null, 4));
+  assert.ok(bound([hi], tools) - bound([hi], []) > shown);
+  assert.ok(
+    bound([hi, { role: 'assistant', content: '', tool_calls: calls }], []) - bound([hi], []) > JSON.stringify(calls, null, 4).length,
+  );
 });
