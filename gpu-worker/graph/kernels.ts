@@ -2,6 +2,10 @@
 import type { Graph, Value } from './ir.ts';
 
 const DOMAIN = 'switchyard';
+
+/** Positions of a sequence whose keys and values lie in one page of a pool. */
+export const PAGE_TOKENS = 32;
+
 const widthOf = (x: Value): number => Number(x.dims[1]);
 
 /** x = (values − 128) / 127 · largest, row by row. */
@@ -45,8 +49,8 @@ export function addNormQuantize(
   return { norm, sum, quantized: q };
 }
 
-/** The activation of gated units, in the numbering of the kernel. */
-const ACTIVATIONS = { silu: 0, gelu_tanh: 1, gelu: 2 } as const;
+/** Activations of gated units, by their names in config.json and in the numbering of the kernel. */
+const ACTIVATIONS = { silu: 0, gelu_pytorch_tanh: 1, gelu: 2 } as const;
 export type Activation = keyof typeof ACTIVATIONS;
 
 /**
@@ -81,17 +85,26 @@ export interface FinishedLinear {
   out: number;
 }
 
-/** y · rowScale + bias + Σ w · scale · (x · Aᵀ) · B over the adapters of each token's row; y [tokens, Σ out], x [tokens, in]. */
+/**
+ * y · rowScale + bias + Σ w · scale · (x · Aᵀ) · B over the adapters of each token's row; y [tokens, Σ out], x [tokens, in].
+ * `adapted` is null for linears that take no adapter.
+ */
 export function finishLinear(
   g: Graph,
   y: Value,
   x: Value,
-  { rows, adapters }: AdaptedRows,
+  adapted: AdaptedRows | null,
   linears: readonly FinishedLinear[],
   options: { rowScale: Value | null; bias: Value | null },
 ): Value {
   const out = { ...y, name: g.path('finished') };
   const attributes = { modules: { ints: linears.map(({ module }) => module) }, widths: { ints: linears.map((linear) => linear.out) } };
-  g.node('FinishLinear', [y, x, rows, adapters, options.rowScale, options.bias], [out], attributes, DOMAIN);
+  g.node(
+    'FinishLinear',
+    [y, x, adapted?.rows ?? null, adapted?.adapters ?? null, options.rowScale, options.bias],
+    [out],
+    attributes,
+    DOMAIN,
+  );
   return out;
 }

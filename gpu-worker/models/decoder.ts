@@ -127,7 +127,7 @@ export class DecoderModel {
     return all;
   }
 
-  /** Builds the network; returns logits [n, vocab]. Cache outputs are added to the graph. */
+  /** Builds the network; returns logits [n, vocab]. */
   build(g: Graph, inputs: DecoderInputs, apply: ApplyLinears): Value {
     const { hidden_size: hidden, vocab_size: vocab, rms_norm_eps: epsilon } = this.#config;
     const table = g.weight(EMBEDDING, 'f32', [vocab, hidden], () => {
@@ -135,8 +135,9 @@ export class DecoderModel {
       intoBasis(rows, hidden, { ...this.#stream, gain: constant(hidden, this.#decoder.embeddingScale ?? 1) });
       return rows;
     });
-    const residual = new Residual(g, ops.gatherRows(g, table, inputs.ids, 'embedding'), epsilon);
-    const normed = (path: string): Value => rotateBlocks(g, residual.norm(this.#servedGain(g, path)), this.#turn);
+    const residual = new Residual(g, this.#precision, ops.gatherRows(g, table, inputs.ids, 'embedding'), epsilon);
+    const turns = this.#turn.rotation !== null;
+    const normed = (path: string): Value => rotateBlocks(g, residual.norm(this.#servedGain(g, path), !turns), this.#turn);
     this.#layers.forEach((parts, layer) => {
       const building: Building = {
         g,
@@ -155,8 +156,8 @@ export class DecoderModel {
       }
     });
     return g.within('head', () => {
-      const flat = ops.reshape(g, normed(FINAL_NORM), [-1, hidden], ['tokens', hidden]);
-      return this.#capped(g, this.#precision.linear(g, ops.gatherRows(g, flat, inputs.select, 'selected'), [this.#head], this.#tied));
+      residual.keep(inputs.select);
+      return this.#capped(g, apply(g, normed(FINAL_NORM), [this.#head], this.#tied));
     });
   }
 

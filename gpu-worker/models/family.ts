@@ -7,21 +7,24 @@ import type { LinearSpec } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
 import type { decoderFields, ModelConfig } from './source/config.ts';
 
-/** Linears that read the same activation, with whatever an adapter adds to them; their outputs side by side. */
-export type ApplyLinears = (g: Graph, x: Value, specs: readonly LinearSpec[]) => Value;
+/**
+ * Linears that read the same activation, with their biases and whatever adapters add; their outputs side by side.
+ * `weights` replaces the checkpoint where a linear's weight has another name there.
+ */
+export type ApplyLinears = (g: Graph, x: Value, specs: readonly LinearSpec[], weights?: WeightSource) => Value;
 
-/** Graph inputs that every decoder has; b sequences of s tokens, n positions whose logits are wanted. */
+/** Graph inputs that every decoder has: T tokens of R rows, n of which are wanted. */
 export interface DecoderInputs {
-  /** i64 [b, s] */
+  /** i64 [T] */
   ids: Value;
-  /** i32 [b]: position of each sequence's last token. */
-  lastIndex: Value;
-  /** i32 []: tokens of the longest sequence, these included. */
-  total: Value;
-  /** i64 [n]: rows of the flattened [b·s] whose logits are wanted. */
+  /** i32 [R, 3]: first token, tokens, tokens before them. */
+  rows: Value;
+  /** i32 [R, P]: where in the pools each 32 positions of a row lie. */
+  pages: Value;
+  /** i64 [n]: tokens whose logits are wanted. */
   select: Value;
-  /** Of layer i: f32 [b, kvHeads, capacity, headDim]. */
-  cache: (layer: number) => { key: Value; value: Value };
+  /** Keys and values of layer i, updated in place: [pages, 2·kvHeads·32·headDim]. */
+  pool: (layer: number) => Value;
 }
 
 type Json = Record<string, unknown>;
@@ -57,7 +60,7 @@ export interface Family {
   otherModules(config: ModelConfig): string[];
   /** Name → shape of every parameter, under Hugging Face's names. */
   parameters(config: ModelConfig): Map<string, number[]>;
-  /** Builds the network; returns logits [n, vocab]. Cache outputs are added to the graph. */
+  /** Builds the network; returns logits [n, vocab]. */
   build(g: Graph, config: ModelConfig, precision: Precision, weights: WeightSource, inputs: DecoderInputs, apply: ApplyLinears): Value;
 }
 

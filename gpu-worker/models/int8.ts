@@ -3,9 +3,11 @@
  *
  *   y = (q_x − 128) · q_W ∘ (s_row s_column),   q_x = round(x / s_row) + 128,   s_row = max|x| / 127
  *
- * The sum is exact in 32-bit integers, so a row gives the same bits whatever shares its batch.
+ * The sum is exact in 32-bit integers, so a row gives the same bits whatever shares its batch. Rows are quantised where
+ * they are made (kernels/rows.c).
  */
 import type { Graph, Value } from '../graph/ir.ts';
+import { addNormQuantize, gatedUnits, type QuantizedRows, quantizeRows } from '../graph/kernels.ts';
 import * as ops from '../graph/ops.ts';
 import { jointName, jointWeight, jointWidth, type LinearSpec } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
@@ -15,49 +17,42 @@ const LEVELS = 127;
 /** Keeps the last levels of a column from chasing errors that they are too few to undo. */
 const EPSILON = 1e-2;
 
-/** x = values / LEVELS · largest, row by row. */
-interface QuantizedRows {
-  values: Value;
-  /** Largest magnitude of each row, [..., 1]. */
-  largest: Value;
-}
-
 export function int8(): Precision {
   const quantized = new WeakMap<Graph, Map<string, QuantizedRows>>();
 
-  /** Linears that read the same activation share its quantisation. */
-  function rows(g: Graph, x: Value): QuantizedRows {
+  /** Linears that read the same activation share its quantisation; most come quantised from where they are made. */
+  function rowsOf(g: Graph): Map<string, QuantizedRows> {
     const known = quantized.get(g) ?? new Map<string, QuantizedRows>();
     quantized.set(g, known);
-    const q = known.get(x.name) ?? quantizeRows(g, x);
-    known.set(x.name, q);
-    return q;
+    return known;
   }
 
   return {
     name: 'int8',
-    revision: '3',
+    revision: '4',
     rotated: true,
-    linear(g, x, specs, weights) {
-      const { values, largest } = rows(g, x);
+    storage: 'f16',
+    product(g, x, specs, weights) {
+      const rows = rowsOf(g).get(x.name) ?? quantizeRows(g, x);
+      rowsOf(g).set(x.name, rows);
       const { weight, columnScale } = quantizedWeight(g, specs, weights);
       const width = jointWidth(specs);
       const zeros = g.weight(`zeros.${width}`, 'i8', [width], () => new Int8Array(width));
       const unit = g.scalar('f32', 1 / LEVELS);
-      return ops.mul(
-        g,
-        ops.matmulInteger(g, values, unit, g.scalar('u8', ZERO_POINT), weight, columnScale, zeros, 'matmul'),
-        largest,
-        'rescaled',
-      );
+      const y = ops.matmulInteger(g, rows.values, unit, g.scalar('u8', ZERO_POINT), weight, columnScale, zeros, 'matmul');
+      return { y, rowScale: rows.largest };
+    },
+    norm(g, stream, delta, gain, epsilon, read) {
+      const { norm, sum, quantized: rows } = addNormQuantize(g, stream, delta, gain, epsilon, read);
+      if (rows) rowsOf(g).set(norm.name, rows);
+      return { norm, sum };
+    },
+    gatedUnits(g, gateUp, activation, signs) {
+      const { units, quantized: rows } = gatedUnits(g, gateUp, activation, signs, true);
+      rowsOf(g).set(units.name, rows!);
+      return units;
     },
   };
-}
-
-/** A row of zeros divides by zero; whatever levels that gives, its scale of zero makes zeros of them. */
-function quantizeRows(g: Graph, x: Value): QuantizedRows {
-  const largest = ops.rowMax(g, ops.abs(g, x));
-  return { values: ops.quantize(g, ops.div(g, x, largest), g.scalar('f32', 1 / LEVELS), g.scalar('u8', ZERO_POINT)), largest };
 }
 
 /** Two weights of the file come from one quantisation, so it runs once for both. */

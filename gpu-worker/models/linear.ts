@@ -82,8 +82,17 @@ export function jointWeight(specs: readonly LinearSpec[], read: (spec: LinearSpe
   return joint;
 }
 
-/** The served bias: it lives in the output's basis. `bias` [out] is consumed. */
-export function servedBias(bias: Float32Array, spec: LinearSpec): Float32Array {
-  intoBasis(bias, spec.out, spec.output);
-  return bias;
+/** Served biases side by side, [Σ out]; zeros where a linear has none. `read` gives each bias to consume. */
+export function jointBias(specs: readonly LinearSpec[], read: (spec: LinearSpec) => Float32Array): Float32Array {
+  const joint = new Float32Array(jointWidth(specs));
+  let at = 0;
+  for (const spec of specs) {
+    if (spec.bias) {
+      const bias = read(spec);
+      intoBasis(bias, spec.out, spec.output);
+      joint.set(bias, at);
+    }
+    at += spec.out;
+  }
+  return joint;
 }

@@ -1,5 +1,6 @@
 /** The numeric form in which a base's linears are served. One for the whole stack; it never depends on the batch. */
 import type { Graph, Value } from '../graph/ir.ts';
+import type { Activation } from '../graph/kernels.ts';
 import type { LinearSpec } from './linear.ts';
 
 export type PrecisionName = 'fp32' | 'int8';
@@ -15,6 +16,15 @@ export interface Precision {
   readonly revision: string;
   /** Whether families fold rotations and norm gains into the weights (models/rotation.ts). */
   readonly rotated: boolean;
-  /** y = x · [W₁ | W₂ | …]: linears that read the same activation, their outputs side by side. */
-  linear(g: Graph, x: Value, specs: readonly LinearSpec[], weights: WeightSource): Value;
+  /** Element type of keys and values, and of adapters' factors. */
+  readonly storage: 'f32' | 'f16';
+  /**
+   * x · [W₁ | W₂ | …] [tokens, Σ out]: linears that read the same activation, their outputs side by side. What comes
+   * still lacks the factor of each row (null: one), biases and adapters: apply-linears.ts adds them in one pass.
+   */
+  product(g: Graph, x: Value, specs: readonly LinearSpec[], weights: WeightSource): { y: Value; rowScale: Value | null };
+  /** sum = stream + delta, and its RMS norm; `read`: linears read the norm as it is. */
+  norm(g: Graph, stream: Value, delta: Value | null, gain: Value, epsilon: number, read: boolean): { norm: Value; sum: Value };
+  /** act(gate) ∘ up of [gate | up], then turned in blocks (`signs`, see graph/kernels.ts), for the linear that reads them. */
+  gatedUnits(g: Graph, gateUp: Value, activation: Activation, signs: Value | null): Value;
 }

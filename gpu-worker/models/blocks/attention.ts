@@ -11,7 +11,6 @@ import { type Basis, type LinearSpec, ORIGINAL } from '../linear.ts';
 import { type Rotary, rotaryTables } from '../rope.ts';
 import { rotation } from '../rotation.ts';
 import type { ModelConfig } from '../source/config.ts';
-import { attend } from './attend.ts';
 import type { Building, MakeBlock } from './block.ts';
 import { tailBasis } from './rotate.ts';
 
@@ -89,7 +88,7 @@ export const attention =
         const { g, linear } = b;
         const joint = g.within('qkv', () => linear(x, ...qkv));
         const normed = norms?.of === 'projection' ? normProjections(b, joint, norms.epsilon) : joint;
-        const attended = attend(g, normed, b.layer, b.inputs, {
+        const attended = ops.pagedAttention(g, normed, b.inputs.pool(b.layer), b.inputs, {
           heads,
           kvHeads,
           headDim,

@@ -4,12 +4,10 @@
  *   x ─┬─ gate ── activation ─┐
  *      └─ up ───────────────(·)── down ── y
  */
-import type { Graph, Value } from '../../graph/ir.ts';
-import * as ops from '../../graph/ops.ts';
 import { type LinearSpec, ORIGINAL } from '../linear.ts';
 import type { Activation } from '../source/config.ts';
 import type { MakeBlock } from './block.ts';
-import { rotateBlocks, runningBasis } from './rotate.ts';
+import { blockSigns, runningBasis } from './rotate.ts';
 
 export interface GatedMlpOptions {
   hidden: number;
@@ -41,22 +39,10 @@ export const gatedMlp =
       linears: [...widened, down],
       fixed: [],
       norms: new Map(),
-      build({ g, linear }, x) {
-        const parts = fused
-          ? ops.splitLast(
-              g,
-              g.within('gate_up', () => linear(x, widened[0]!)),
-              [units, units],
-            )
-          : widened.map((spec, i) => g.within(i === 0 ? 'gate' : 'up', () => linear(x, spec)));
-        const turned = rotateBlocks(g, gatedUnits(g, activation, parts[0]!, parts[1]!), inner);
-        return g.within('down', () => linear(turned, down));
+      build({ g, linear, precision }, x) {
+        const gateUp = g.within('gate_up', () => linear(x, ...widened));
+        const gated = precision.gatedUnits(g, gateUp, activation, blockSigns(g, inner));
+        return g.within('down', () => linear(gated, down));
       },
     };
   };
-
-/** activation(gate) ∘ up */
-export const gatedUnits = (g: Graph, activation: Activation, gate: Value, up: Value): Value =>
-  ops.mul(g, ACTIVATIONS[activation](g, gate), up, 'units');
-
-const ACTIVATIONS: Record<Activation, (g: Graph, x: Value) => Value> = { silu: ops.silu, gelu_pytorch_tanh: ops.geluTanh };

@@ -4,23 +4,25 @@
  */
 import type { Graph, Value } from '../../graph/ir.ts';
 import * as ops from '../../graph/ops.ts';
+import type { Precision } from '../precision.ts';
 
 export class Residual {
   readonly #g: Graph;
+  readonly #precision: Precision;
   readonly #epsilon: number;
   #stream: Value;
   #delta: Value | null = null;
 
-  constructor(g: Graph, stream: Value, epsilon: number) {
+  constructor(g: Graph, precision: Precision, stream: Value, epsilon: number) {
     this.#g = g;
+    this.#precision = precision;
     this.#stream = stream;
     this.#epsilon = epsilon;
   }
 
-  /** RMS norm of the stream with all deltas so far. */
-  norm(gain: Value): Value {
-    if (this.#delta === null) return ops.rmsNorm(this.#g, this.#stream, gain, this.#epsilon);
-    const { norm, sum } = ops.addRmsNorm(this.#g, this.#stream, this.#delta, gain, this.#epsilon);
+  /** RMS norm of the stream with all deltas so far; `read`: linears read it as it is. */
+  norm(gain: Value, read: boolean): Value {
+    const { norm, sum } = this.#precision.norm(this.#g, this.#stream, this.#delta, gain, this.#epsilon, read);
     this.#stream = sum;
     this.#delta = null;
     return norm;
@@ -30,5 +32,11 @@ export class Residual {
   add(delta: Value): void {
     if (this.#delta !== null) throw new Error('residual: two blocks added without a norm between them');
     this.#delta = delta;
+  }
+
+  /** Goes on with these tokens only. */
+  keep(tokens: Value): void {
+    this.#stream = ops.gatherRows(this.#g, this.#stream, tokens, 'selected');
+    if (this.#delta) this.#delta = ops.gatherRows(this.#g, this.#delta, tokens, 'selected');
   }
 }

@@ -30,6 +30,14 @@ export function rotateBlocks(g: Graph, x: Value, { rotation: turn }: Basis): Val
   return ops.reshape(g, ops.matmul(g, cut, matrix, 'rotated'), [...kept, blocks * width], x.dims);
 }
 
+/** The turn of a running basis for operators that make an activation and turn it at once: signs of a Walsh–Hadamard matrix. */
+export function blockSigns(g: Graph, { rotation: turn }: Basis): Value | null {
+  if (!turn) return null;
+  const { signs, width } = turn;
+  if (!signs) throw new Error(`blocks of ${width} channels: expected a power of two`);
+  return g.weight(`signs.${width}`, 'f32', [width], () => signs);
+}
+
 /** A basis of rows of `width` channels of which only those from `from` on are turned, by `turn`. */
 export function tailBasis(turn: Basis, from: number, width: number): Basis {
   const { rotation: inner } = turn;

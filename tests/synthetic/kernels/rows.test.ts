@@ -146,7 +146,7 @@ function erf(x: number): number {
 
 const ACTIVATIONS: Record<Activation, (x: number) => number> = {
   silu: (x) => x / (1 + Math.exp(-x)),
-  gelu_tanh: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+  gelu_pytorch_tanh: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
   gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
 };
 
@@ -155,7 +155,7 @@ test('gated units: every activation, turned by the rotation that the weights aft
     tokens: fc.integer({ min: 1, max: 20 }),
     block: fc.constantFrom(0, 1, 2, 4, 8, 16, 32, 64),
     blocks: fc.integer({ min: 1, max: 6 }),
-    activation: fc.constantFrom<Activation>('silu', 'gelu_tanh', 'gelu'),
+    activation: fc.constantFrom<Activation>('silu', 'gelu_pytorch_tanh', 'gelu'),
     quantized: fc.boolean(),
   });
   fc.assert(

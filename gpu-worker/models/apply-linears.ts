@@ -1,0 +1,37 @@
+/**
+ * Linears with all that comes on top of the weights' product, in one pass (kernels/finish.c):
+ *
+ *   x ─┬─ product of the precision ── · row scale + bias ──(+)─ y
+ *      └─ the adapters of each token's row, by address ─────┘
+ *
+ * An adapter's table has one entry for each adaptable linear, in the order in which the family lists them.
+ */
+import type { Graph, Value } from '../graph/ir.ts';
+import { type AdaptedRows, finishLinear } from '../graph/kernels.ts';
+import type { ApplyLinears } from './family.ts';
+import { jointBias, jointName, jointWidth, type LinearSpec } from './linear.ts';
+import type { Precision, WeightSource } from './precision.ts';
+
+export function applyLinears(
+  precision: Precision,
+  weights: WeightSource,
+  adaptable: readonly LinearSpec[],
+  rows: AdaptedRows,
+): ApplyLinears {
+  const moduleOf = new Map(adaptable.map(({ path }, number) => [path, number]));
+  return (g, x, specs, source = weights) => {
+    const { y, rowScale } = precision.product(g, x, specs, source);
+    const modules = specs.map(({ path }) => moduleOf.get(path));
+    const adapted = modules.every((module) => module !== undefined);
+    const bias = biasOf(g, specs, source);
+    if (!adapted && rowScale === null && bias === null) return y;
+    const linears = specs.map(({ out }, i) => ({ module: modules[i] ?? 0, out }));
+    return finishLinear(g, y, x, adapted ? rows : null, linears, { rowScale, bias });
+  };
+}
+
+function biasOf(g: Graph, specs: readonly LinearSpec[], weights: WeightSource): Value | null {
+  if (!specs.some(({ bias }) => bias)) return null;
+  const read = ({ path }: LinearSpec) => weights.tensor(`${path}.bias`);
+  return g.weight(`${jointName(specs)}.bias`, 'f32', [jointWidth(specs)], () => jointBias(specs, read));
+}
