@@ -5,11 +5,10 @@ import { Worker } from 'node:worker_threads';
 import type { Engine, EngineEvent, EngineRequest, EngineStats } from '../../shared/contract/engine.ts';
 import type { BaseInfo } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
-import { imageRank } from '../models/adapter-image.ts';
 import { parsePrecision } from '../models/precisions.ts';
 import { openCheckpoint } from '../models/source/checkpoint.ts';
-import { kvBytesPerSlot } from './kv-cache.ts';
 import type { EngineSettings, FromEngine, ToEngine } from './protocol.ts';
+import { QueueLimits } from './queue-limits.ts';
 
 export interface EngineOptions {
   basePath: string;
@@ -19,23 +18,25 @@ export interface EngineOptions {
   home: string;
   journalPath: string;
   threads?: number;
-  /** Sequences that run side by side; less if memory does not allow it. */
-  slots?: number;
-  /** Tokens of one sequence; the base's own limit if that is less. */
+  /** Sequences that run side by side. */
+  rows?: number;
+  /** Tokens of one sequence; the limits of the base and of the memory for keys and values hold as well. */
   context?: number;
-  /** Sequences that may wait beyond those that run. */
+  /** Sequences of one tenant that may wait beyond those that run. */
   queue?: number;
+  /** Bytes for keys and values. */
+  kvBytes?: number;
+  /** How long a step may take while others wait for their next token, in milliseconds. */
+  stepMs?: number;
+  /** Whether text that repeats itself is drafted ahead where that pays. */
+  speculation?: boolean;
 }
 
-const DEFAULT_SLOTS = 16;
-const DEFAULT_CONTEXT = 8192;
-const DEFAULT_QUEUE = 256;
-/** Share of the machine's memory for keys and values, and for adapter slots. */
+const DEFAULT_ROWS = 32;
+const DEFAULT_QUEUE = 512;
+const DEFAULT_STEP_MS = 40;
+/** Share of the machine's memory for keys and values. */
 const KV_SHARE = 0.25;
-const ADAPTER_SHARE = 0.125;
-
-/** How long a client refused for a full queue should wait. */
-const RETRY_SECONDS = 1;
 
 interface Outstanding {
   request: EngineRequest;
@@ -44,21 +45,23 @@ interface Outstanding {
 }
 
 export async function openEngine(options: EngineOptions): Promise<Engine> {
-  const { config } = await openCheckpoint(options.basePath);
-  const context = Math.min(options.context ?? DEFAULT_CONTEXT, config.max_position_embeddings);
-  const affordable = Math.floor((totalmem() * KV_SHARE) / kvBytesPerSlot(config, context));
+  // A base that cannot be opened is refused here: an error that leaves a thread has lost its kind.
+  await openCheckpoint(options.basePath);
+  const rows = options.rows ?? DEFAULT_ROWS;
   const settings: EngineSettings = {
     basePath: options.basePath,
     precision: parsePrecision(options.precision),
     cacheFolder: path.join(options.home, 'cache', 'bases'),
     journalPath: options.journalPath,
     threads: options.threads ?? availableParallelism(),
-    slots: Math.max(1, Math.min(options.slots ?? DEFAULT_SLOTS, affordable)),
-    context,
-    adapterBudget: totalmem() * ADAPTER_SHARE,
+    rows,
+    kvBytes: options.kvBytes ?? totalmem() * KV_SHARE,
+    context: options.context ?? null,
+    stepMs: options.stepMs ?? DEFAULT_STEP_MS,
+    speculation: options.speculation ?? true,
   };
   const thread = new Worker(new URL('./thread.ts', import.meta.url), { workerData: settings });
-  const { base, maxRank } = await new Promise<Extract<FromEngine, { type: 'ready' }>>((resolve, reject) => {
+  const { base } = await new Promise<Extract<FromEngine, { type: 'ready' }>>((resolve, reject) => {
     thread.once('error', reject);
     thread.once('message', (message: FromEngine) => {
       thread.removeListener('error', reject);
@@ -69,32 +72,26 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     await thread.terminate();
     throw cause;
   });
-  return new EngineClient(base, settings, maxRank, options.queue ?? DEFAULT_QUEUE, thread);
+  return new EngineClient(base, new QueueLimits(rows, options.queue ?? DEFAULT_QUEUE), thread);
 }
 
 class EngineClient implements Engine {
   readonly base: BaseInfo;
-  readonly #settings: EngineSettings;
-  /** Of all adapters of a request together. */
-  readonly #maxRank: number;
-  readonly #queueLimit: number;
+  readonly #queue: QueueLimits;
   readonly #thread: Worker;
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #calls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   readonly #resident = new Map<string, Promise<void>>();
-  /** Ranks of the adapters that the engine thread has. */
-  readonly #ranks = new Map<string, number>();
+  /** Adapters that the engine thread has. */
+  readonly #loaded = new Set<string>();
   /** How many running requests hold each adapter. */
   readonly #held = new Map<string, number>();
   #call = 0;
-  #sequences = 0;
   #broken: Error | null = null;
 
-  constructor(base: BaseInfo, settings: EngineSettings, maxRank: number, queueLimit: number, thread: Worker) {
+  constructor(base: BaseInfo, queue: QueueLimits, thread: Worker) {
     this.base = base;
-    this.#settings = settings;
-    this.#maxRank = maxRank;
-    this.#queueLimit = queueLimit;
+    this.#queue = queue;
     this.#thread = thread;
     thread.on('message', (message: FromEngine) => this.#receive(message));
     thread.on('error', (error: unknown) => this.#break(error instanceof Error ? error : new Error(String(error))));
@@ -111,13 +108,12 @@ class EngineClient implements Engine {
   }
 
   async #load(digest: string, image: ArrayBuffer): Promise<void> {
-    const rank = imageRank(image);
     await this.#ask((call) => this.#send({ type: 'add', call, digest, image }, [image]));
-    this.#ranks.set(digest, rank);
+    this.#loaded.add(digest);
   }
 
   isResident(digest: string): boolean {
-    return this.#ranks.has(digest);
+    return this.#loaded.has(digest);
   }
 
   async unload(digest: string): Promise<void> {
@@ -126,7 +122,7 @@ class EngineClient implements Engine {
     if (!loading) return;
     await loading.catch(() => undefined);
     if (!this.#resident.delete(digest)) return;
-    this.#ranks.delete(digest);
+    this.#loaded.delete(digest);
     await this.#ask((call) => this.#send({ type: 'remove', call, digest }));
   }
 
@@ -135,17 +131,7 @@ class EngineClient implements Engine {
     this.#checkLengths(request);
     this.#checkAdapters(request);
     const sequences = request.prompts.length * request.n;
-    const { slots } = this.#settings;
-    const room = slots + this.#queueLimit;
-    if (sequences > room)
-      throw new Failure({ kind: 'invalid_request', message: `prompts times n: at most ${room}, got ${sequences}`, param: 'n' });
-    if (this.#sequences + sequences > room)
-      throw new Failure({
-        kind: 'rate_limited',
-        message: `the queue is full: ${this.#sequences} sequences run or wait, at most ${room} may`,
-        retryAfterSeconds: RETRY_SECONDS,
-      });
-    this.#sequences += sequences;
+    this.#queue.take(request.account.tenant, sequences);
     this.#outstanding.set(request.id, { request, sequences, onEvents });
     for (const { digest } of request.adapters) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
     this.#send({ type: 'submit', request });
@@ -153,20 +139,12 @@ class EngineClient implements Engine {
   }
 
   #checkAdapters({ adapters }: EngineRequest): void {
-    let rank = 0;
-    for (const { digest } of adapters) {
-      const own = this.#ranks.get(digest);
-      if (own === undefined) throw new Failure({ kind: 'internal', message: `generate: adapter ${digest} is not resident` });
-      rank += own;
-    }
-    if (rank <= this.#maxRank) return;
-    const message = `adapters: their ranks add up to ${rank}, at most ${this.#maxRank} fit one request`;
-    throw new Failure({ kind: 'invalid_request', message, param: adapters.length > 1 ? 'adapters' : 'model' });
+    for (const { digest } of adapters)
+      if (!this.#loaded.has(digest)) throw new Failure({ kind: 'internal', message: `generate: adapter ${digest} is not resident` });
   }
 
   #checkLengths({ prompts, sampling }: EngineRequest): void {
-    const { vocab_size } = this.base;
-    const { context } = this.#settings;
+    const { vocab_size, context_length: context } = this.base;
     for (const prompt of prompts) {
       if (prompt.length === 0)
         throw new Failure({ kind: 'invalid_request', message: 'prompt: expected at least one token, got none', param: 'prompt' });
@@ -238,7 +216,7 @@ class EngineClient implements Engine {
     if (!outstanding) return;
     if (events.at(-1)?.type === 'done') {
       this.#outstanding.delete(id);
-      this.#sequences -= outstanding.sequences;
+      this.#queue.giveBack(outstanding.request.account.tenant, outstanding.sequences);
       for (const { digest } of outstanding.request.adapters) {
         const held = this.#held.get(digest)! - 1;
         if (held > 0) this.#held.set(digest, held);

@@ -1,286 +1,370 @@
 /**
  * The engine: continuous batching over one base, each sequence with its own adapters. A step is a transaction:
  *
- *   plan     drop what was cancelled, admit the next sequence, choose rows
- *   execute  one decode pass over all rows, one chunk of the prompt being prefilled
- *   commit   sample, count, write the journal; only then events leave
+ *   plan     drop what ended, admit who is next, share out the step's time: one token (and a draft) for every row that
+ *            decodes, chunks of the prompts of others
+ *   execute  one run of the model over all rows
+ *   commit   choose tokens, count, publish full pages, write the journal; only then events leave
  *
- * Slots are contiguous: sequences that decode in 0…m−1, at most one that prefills in m. A prompt is cut into chunks
- * at multiples of PREFILL_CHUNK, whatever else runs, so its keys and values do not depend on the company it kept.
+ * A row's tokens are the same bits whatever else is in the run and however its prompt is cut, so nothing here has to
+ * be careful about company: sequences join, give way and resume at any step.
  */
-import type { EngineEvent, EngineRequest, TokenLogprob } from '../../shared/contract/engine.ts';
-import type { LinearSpec } from '../models/linear.ts';
+import type { EngineEvent, EngineRequest } from '../../shared/contract/engine.ts';
 import type { TextTokenizer } from '../tokenizer/tokenizer.ts';
-import { type AdapterSlots, adapterSlotBytes, paddedRank, type ServedAdapter } from './adapter-slots.ts';
-import type { Executor } from './executor.ts';
+import { CostModel, type StepWork } from './cost-model.ts';
+import type { GrammarStates } from './grammar/states.ts';
 import type { UsageJournal } from './journal.ts';
-import type { KvCache } from './kv-cache.ts';
-import { sample, tokenLogprob } from './sampler.ts';
+import { Meters } from './meters.ts';
+import type { Model, Row, RowAdapter } from './model.ts';
+import type { PagePool } from './pages.ts';
+import { scopeOf } from './prefix-cache.ts';
+import { TokenChooser } from './sampling/chooser.ts';
+import { tokenLogprob } from './sampling/order.ts';
+import { Random } from './sampling/random.ts';
+import { Scheduler } from './scheduler.ts';
 import { type Running, Sequence } from './sequence.ts';
-
-export const PREFILL_CHUNK = 128;
+import { planChunks } from './step-plan.ts';
+import { COST } from './tenants.ts';
 
 export interface CoreParts {
-  executor: Executor;
-  kv: KvCache;
-  adapterSlots: AdapterSlots;
-  /** One slot for a prompt whose adapters have another rank than `adapterSlots` are laid out for. */
-  prefillSlot: AdapterSlots;
-  linears: readonly LinearSpec[];
-  /** Memory for adapter slots, in bytes; what does not fit side by side waits. */
-  adapterBudget: number;
+  model: Model;
+  pool: PagePool;
+  /** Sequences that run at once. */
+  rows: number;
+  /** Tokens of one sequence; they fit the pool. */
+  context: number;
+  /** How long a step may take while others wait for their next token. */
+  stepMs: number;
+  speculation: boolean;
+  /** The resident adapter of that digest, as rows use it; throws when there is none. */
+  adapterTable(digest: string): bigint;
   tokenizer: TextTokenizer | null;
+  grammars: Pick<GrammarStates, 'open'>;
   eos: ReadonlySet<number>;
   journal: UsageJournal;
   baseRevision: string;
+  precision: string;
+  /** Milliseconds since the epoch, never going back. */
+  now(): number;
   /** Receives each step's events, grouped by request, after the journal was written. */
   emit(batches: [string, EngineEvent[]][]): void;
 }
 
+/** A row of the step being made. */
+interface Planned {
+  sequence: Sequence;
+  /** Pending tokens that it computes. */
+  count: number;
+  /** Tokens proposed to come after them. */
+  draft: readonly number[];
+}
+
 export class EngineCore {
+  readonly meters = new Meters();
   readonly #parts: CoreParts;
-  readonly #residents = new Map<string, ServedAdapter>();
-  readonly #waiting: Sequence[] = [];
-  /** In slot order; the last one may still be prefilling. */
-  readonly #running: Sequence[] = [];
+  readonly #scheduler = new Scheduler<Sequence>();
+  readonly #costs = new CostModel();
   readonly #requests = new Map<string, Running>();
   readonly #events = new Map<string, EngineEvent[]>();
-  /** Logprobs of the prompt that is being prefilled, when it is echoed. */
-  #promptLogprobs: (TokenLogprob | null)[] = [null];
   #begun = false;
-  steps = 0;
-  tokens = 0;
 
   constructor(parts: CoreParts) {
     this.#parts = parts;
   }
 
   get active(): number {
-    return this.#running.length;
+    return this.#scheduler.running.size;
   }
 
-  get queued(): number {
-    return this.#waiting.length;
+  get prefilling(): number {
+    return [...this.#scheduler.running].filter((sequence) => sequence.prefilling).length;
+  }
+
+  get queued(): { all: number; batch: number } {
+    const batch = this.#scheduler.waiting('batch');
+    return { all: batch + this.#scheduler.waiting('interactive'), batch };
   }
 
   get idle(): boolean {
-    return this.#running.length + this.#waiting.length === 0 && this.#events.size === 0;
-  }
-
-  addAdapter(digest: string, adapter: ServedAdapter): void {
-    this.#residents.set(digest, adapter);
-  }
-
-  /** The caller sees to it that no request uses the adapter any more. */
-  removeAdapter(digest: string): void {
-    this.#residents.delete(digest);
-  }
-
-  get residentBytes(): number {
-    let bytes = 0;
-    for (const { factors } of this.#residents.values()) for (const { A, B } of factors.values()) bytes += A.byteLength + B.byteLength;
-    return bytes;
-  }
-
-  get residents(): number {
-    return this.#residents.size;
+    return this.#requests.size === 0 && this.#events.size === 0;
   }
 
   submit(request: EngineRequest): void {
-    const { kv, tokenizer, journal, baseRevision } = this.#parts;
+    const { context, tokenizer, journal, baseRevision, precision } = this.#parts;
     const count = request.prompts.length * request.n;
-    const running: Running = { request, open: count, cancelled: false, usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 } };
-    const seed = request.sampling.seed ?? Math.floor(Math.random() * 2 ** 53);
+    const running: Running = {
+      request,
+      scope: scopeOf(request, baseRevision, precision),
+      seed: request.sampling.seed ?? Math.floor(Math.random() * 2 ** 53),
+      submitted: this.#parts.now(),
+      begun: null,
+      firstToken: null,
+      open: count,
+      ending: null,
+      usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 },
+      scores: new Map(),
+    };
     this.#requests.set(request.id, running);
-    for (let i = 0; i < count; i++) this.#waiting.push(new Sequence(running, i, seed, kv.capacity, tokenizer));
+    for (let i = 0; i < count; i++) this.#scheduler.add(new Sequence(running, i, context, tokenizer));
     journal.start(request, baseRevision);
   }
 
   cancel(id: string): void {
     const running = this.#requests.get(id);
-    if (running) running.cancelled = true;
+    if (running) running.ending ??= { outcome: 'cancelled' };
   }
 
   /** Returns whether a sequence got its first token. */
   step(): boolean {
+    const began = this.#parts.now();
     this.#begun = false;
-    this.#dropCancelled();
-    this.#admit();
-    const prefilling = this.#running.at(-1)?.prefilling ? this.#running.at(-1)! : null;
-    const decoding = prefilling ? this.#running.slice(0, -1) : [...this.#running];
-    if (decoding.length > 0) this.#decode(decoding);
-    if (prefilling) this.#prefill(prefilling);
-    this.steps++;
+    this.#dropEnded(began);
+    this.#admit(began);
+    const rows = this.#plan(began);
+    if (rows.length > 0) this.#execute(rows, began);
     this.#flush();
     return this.#begun;
   }
 
   // plan
 
-  #dropCancelled(): void {
-    for (let i = this.#waiting.length - 1; i >= 0; i--) {
-      const sequence = this.#waiting[i]!;
-      if (!sequence.of.cancelled) continue;
-      this.#waiting.splice(i, 1);
-      this.#finish(sequence, 'cancelled', '');
+  #dropEnded(now: number): void {
+    for (const running of this.#requests.values()) {
+      const { deadline } = running.request;
+      if (running.begun === null && deadline !== null && deadline < now) running.ending ??= { outcome: 'expired' };
     }
-    for (const sequence of [...this.#running]) if (sequence.of.cancelled) this.#leave(sequence, 'cancelled', '');
+    if (![...this.#requests.values()].some(({ ending }) => ending)) return;
+    for (const sequence of [...this.#scheduler.running, ...this.#scheduler.allWaiting()])
+      if (sequence.of.ending) this.#end(sequence, 'cancelled', '');
   }
 
-  /** At most one sequence prefills at a time; the others keep their place in the queue. */
-  #admit(): void {
-    const next = this.#waiting[0];
-    if (!next || this.#running.at(-1)?.prefilling) return;
-    const rank = Math.max(rankOf(next, this.#residents), ...this.#running.map((s) => rankOf(s, this.#residents)));
-    const slots = this.#slotsFor(rank);
-    if (this.#running.length >= slots) return;
-    if (rank > 0 && !this.#fitsLayout(rank)) this.#parts.adapterSlots.layOut(paddedRank(rank), slots);
-    this.#waiting.shift();
-    this.#running.push(next);
-    this.#promptLogprobs = [null];
+  #admit(now: number): void {
+    const { rows, pool } = this.#parts;
+    const { running } = this.#scheduler;
+    const ready = (sequence: Sequence) => {
+      for (const other of running) if (sequence.gainsFrom(other)) return false;
+      return true;
+    };
+    for (;;) {
+      const next = this.#scheduler.next(now, ready);
+      if (!next) return;
+      // Rows grow: who enters beside others leaves a page for each of them.
+      const spare = running.size;
+      if (running.size < rows && next.kv.enter(pool, !next.mustScore, spare)) {
+        this.#begin(next, now);
+        continue;
+      }
+      const replaced = this.#scheduler.replaceable(next, now);
+      if (!replaced) return;
+      this.#giveWay(replaced, now);
+    }
   }
 
-  /** How many sequences may run beside each other when the largest total rank is `rank`. */
-  #slotsFor(rank: number): number {
-    const { kv, linears, adapterBudget } = this.#parts;
-    if (rank === 0) return kv.slots;
-    return Math.max(1, Math.min(kv.slots, Math.floor(adapterBudget / adapterSlotBytes(linears, paddedRank(rank)))));
+  #begin(sequence: Sequence, now: number): void {
+    const { of } = sequence;
+    this.#scheduler.start(sequence, now);
+    of.begun ??= now;
+    sequence.advanced = now;
+    if (!sequence.chooser) {
+      const { sampling, grammar } = of.request;
+      const state = grammar && this.#parts.grammars.open(grammar);
+      sequence.chooser = new TokenChooser(sampling, sequence.prompt, state, new Random(of.seed, sequence.index));
+      const found = sequence.kv.computed;
+      this.#scheduler.tenants.charge(sequence.tenant, found * COST.cached + (sequence.prompt.length - found) * COST.prompt);
+    }
+    sequence.scoring = sequence.mustScore ? [null] : null;
+    this.#countPrompt(sequence, 'found');
   }
 
-  /** A layout for larger ranks is kept unless one for `rank` has more slots. */
-  #fitsLayout(rank: number): boolean {
-    const { adapterSlots } = this.#parts;
-    return rank <= adapterSlots.rank && adapterSlots.slots >= this.#slotsFor(rank);
+  /** The sequence with the least right loses its row and its pages, though not what it has said: it resumes later. */
+  #giveWay(sequence: Sequence, now: number): void {
+    sequence.kv.leave(this.#parts.pool);
+    this.#scheduler.yield(sequence, now);
+    this.meters.preemptions++;
+  }
+
+  #plan(now: number): Planned[] {
+    const { running } = this.#scheduler;
+    for (const sequence of [...running])
+      while (running.has(sequence) && !sequence.kv.grow(this.#parts.pool, sequence.tokens.length))
+        this.#giveWay(this.#scheduler.victim(), now);
+    const decoding = [...running].filter((sequence) => sequence.pending === 1);
+    const prefills = [...running].filter((sequence) => sequence.pending > 1);
+    const attended = decoding.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    const work: StepWork = { decoding: decoding.length, prompt: 0, attended };
+    const rows = decoding.map((sequence): Planned => ({ sequence, count: 1, draft: this.#draft(sequence, work) }));
+    const chunks = planChunks(
+      prefills.map((sequence) => ({
+        priority: sequence.priority,
+        remaining: sequence.pending,
+        past: sequence.kv.computed,
+        limit: sequence.largestChunk,
+        advanced: sequence.advanced,
+      })),
+      work,
+      this.#parts.stepMs,
+      this.#costs,
+      now,
+    );
+    for (const [i, sequence] of prefills.entries()) {
+      if (chunks[i] === 0) continue;
+      sequence.advanced = now;
+      rows.push({ sequence, count: chunks[i]!, draft: [] });
+    }
+    return rows;
+  }
+
+  /** As many tokens as are worth the time that checking them adds to a step with that much work, and as have pages. */
+  #draft(sequence: Sequence, work: StepWork): number[] {
+    const { speculation, pool } = this.#parts;
+    const { tokens, lookup, acceptance, kv } = sequence;
+    if (!speculation || !sequence.begun) return [];
+    const perMs = work.decoding / this.#costs.milliseconds(work);
+    const worth = acceptance.length(perMs, this.#costs.decodingToken(tokens.length));
+    const draft = lookup.draft(Math.min(worth, sequence.maxTokens - sequence.generated - 1));
+    while (draft.length > 0 && !kv.grow(pool, tokens.length + draft.length)) draft.pop();
+    return draft;
   }
 
   // execute and commit
 
-  #decode(rows: readonly Sequence[]): void {
-    const { adapterSlots } = this.#parts;
-    const adapted = rows.some(usesAdapters);
-    if (adapted) for (const [slot, row] of rows.entries()) this.#placeAdapters(adapterSlots, slot, row);
-    const logits = this.#parts.executor.run({
-      first: 0,
-      ids: rows.map((row) => [row.tokens.at(-1)!]),
-      past: rows.map((row) => row.cached),
-      select: rows.map((_, i) => i),
-      adapters: adapted ? { slots: adapterSlots, first: 0 } : null,
-    });
-    // All rows first: one that ends moves others, with as many positions as they say they have.
-    for (const row of rows) row.cached++;
-    for (const [i, row] of rows.entries()) this.#take(row, logits[i]!);
+  #execute(planned: readonly Planned[], began: number): void {
+    const rows = planned.map((row) => this.#rowOf(row));
+    const work = workOf(rows);
+    const logits = this.#parts.model.run(rows);
+    let at = 0;
+    for (const [i, row] of planned.entries()) {
+      const own = logits.slice(at, at + rows[i]!.wanted);
+      at += rows[i]!.wanted;
+      this.#commit(row, own);
+    }
+    const milliseconds = this.#parts.now() - began;
+    this.#costs.learn(work, milliseconds);
+    this.meters.step(rows.length, milliseconds);
   }
 
-  #prefill(sequence: Sequence): void {
-    const slot = this.#running.length - 1;
-    const { sampling } = sequence.of.request;
-    const start = sequence.cached;
-    const ids = sequence.prompt.slice(start, start + PREFILL_CHUNK);
-    const completes = start + ids.length === sequence.prompt.length;
-    const scored = sampling.echo && sampling.logprobs !== null;
-    const logits = this.#parts.executor.run({
-      first: slot,
-      ids: [ids],
-      past: [start],
-      // Never none, though only the last chunk's is used: reductions over no rows are not defined.
-      select: scored ? ids.map((_, i) => i) : [ids.length - 1],
-      adapters: usesAdapters(sequence) ? this.#prefillAdapters(sequence, slot) : null,
-    });
-    sequence.cached += ids.length;
-    this.#count(sequence, sequence.paysForPrompt ? ids.length : 0, 0);
-    if (scored) {
-      ids.forEach((_, i) => {
+  #rowOf({ sequence, count, draft }: Planned): Row {
+    const { tokens, kv, of } = sequence;
+    const end = kv.computed + count;
+    const completes = end === tokens.length;
+    return {
+      tokens: [...tokens.slice(kv.computed, end), ...draft],
+      past: kv.computed,
+      pages: kv.pages,
+      adapters: of.request.adapters.map(({ digest, weight }): RowAdapter => ({ table: this.#parts.adapterTable(digest), weight })),
+      wanted: sequence.scoring ? count : completes ? 1 + draft.length : 0,
+    };
+  }
+
+  #commit({ sequence, count, draft }: Planned, logits: readonly Float32Array[]): void {
+    const { kv, tokens, scoring } = sequence;
+    if (sequence.prefilling) this.meters.prefilledTokens += count;
+    this.meters.draftedTokens += draft.length;
+    const start = kv.computed;
+    kv.computed += count;
+    this.#countPrompt(sequence, 'computed');
+    if (scoring) {
+      const { logprobs } = sequence.of.request.sampling;
+      for (const [i, row] of logits.entries()) {
         const next = sequence.prompt[start + i + 1];
-        if (next !== undefined) this.#promptLogprobs.push(tokenLogprob(logits[i]!, next, sampling.logprobs!));
-      });
+        if (next !== undefined) scoring.push(tokenLogprob(row, next, logprobs!));
+      }
     }
-    if (!completes) return;
-    if (sampling.echo) {
-      const text = this.#parts.tokenizer?.decode(sequence.prompt) ?? '';
-      this.#emit(sequence.of, {
-        type: 'prompt',
-        sequence: sequence.index,
-        ids: [...sequence.prompt],
-        text,
-        logprobs: scored ? this.#promptLogprobs : null,
-      });
-    }
-    if (sequence.maxTokens === 0) this.#leave(sequence, 'length', '');
-    else this.#take(sequence, logits.at(-1)!);
+    if (kv.computed < tokens.length || sequence.maxTokens === 0) kv.publish(this.#parts.pool);
+    if (kv.computed < tokens.length) return;
+    if (!sequence.begun) this.#tellPrompt(sequence);
+    if (sequence.maxTokens === 0) this.#end(sequence, 'length', '');
+    else this.#take(sequence, scoring ? logits.slice(-1) : logits, draft);
+  }
+
+  #tellPrompt(sequence: Sequence): void {
+    const { of, prompt, scoring } = sequence;
+    if (scoring) of.scores.set(sequence.promptIndex, scoring);
+    sequence.scoring = null;
+    sequence.begun = true;
+    if (!of.request.sampling.echo) return;
+    const text = this.#parts.tokenizer?.decode(prompt) ?? '';
+    const logprobs = of.scores.get(sequence.promptIndex) ?? null;
+    this.#emit(of, { type: 'prompt', sequence: sequence.index, ids: [...prompt], text, logprobs });
   }
 
   /**
-   * A prompt's factors are always laid out for their own rank, whatever its neighbours need: how a product of several
-   * rows cuts its sums depends on the number of columns. The product of a single row, in decoding, does not.
+   * Chooses tokens row by row for as long as they are what was drafted: each row of logits follows from the tokens
+   * before it, so this is what one step a token would have given.
    */
-  #prefillAdapters(sequence: Sequence, slot: number): { slots: AdapterSlots; first: number } {
-    const { adapterSlots, prefillSlot } = this.#parts;
-    const rank = paddedRank(rankOf(sequence, this.#residents));
-    const own = rank === adapterSlots.rank ? { slots: adapterSlots, first: slot } : { slots: prefillSlot, first: 0 };
-    if (own.slots === prefillSlot) prefillSlot.layOut(rank, 1);
-    this.#placeAdapters(own.slots, own.first, sequence);
-    return own;
+  #take(sequence: Sequence, logits: readonly Float32Array[], draft: readonly number[]): void {
+    const { of, kv, acceptance } = sequence;
+    const { ignoreEos, logprobs: wanted } = of.request.sampling;
+    const ids: number[] = [];
+    const logprobs = [];
+    let shown = '';
+    let ending: { reason: 'stop' | 'length'; text: string } | null = null;
+    for (const [i, row] of logits.entries()) {
+      const choice = sequence.chooser!.choose(row);
+      if (choice.type === 'failed') of.ending ??= { outcome: 'failed', error: choice.message };
+      if (choice.type !== 'token') break;
+      const { id, logprob } = choice;
+      const ends = !ignoreEos && this.#parts.eos.has(id);
+      const { text, hit } = sequence.push(id, !ends);
+      ids.push(id);
+      shown += text;
+      if (logprob) logprobs.push(logprob);
+      if (hit) ending = { reason: 'stop', text: '' };
+      else if (ends) ending = { reason: 'stop', text: sequence.flush() };
+      else if (sequence.generated >= sequence.maxTokens) ending = { reason: 'length', text: sequence.flush() };
+      if (ending || id !== draft[i]) break;
+    }
+    // The last token's own keys and values are never there yet, nor are those of drafts that were wrong.
+    kv.computed = sequence.tokens.length - 1;
+    kv.publish(this.#parts.pool);
+    const accepted = Math.max(0, ids.length - 1);
+    acceptance.observe(draft.length, accepted);
+    this.meters.acceptedTokens += accepted;
+    if (ids.length > 0) {
+      if (sequence.generated === ids.length) this.#begun = true;
+      of.firstToken ??= this.#parts.now();
+      this.#scheduler.tenants.charge(sequence.tenant, ids.length * COST.generated);
+      this.#count(of, 0, 0, ids.length);
+      this.#emit(of, { type: 'tokens', sequence: sequence.index, ids, text: shown, logprobs: wanted === null ? null : logprobs });
+    }
+    if (ending) this.#end(sequence, ending.reason, ending.text);
   }
 
-  #placeAdapters(slots: AdapterSlots, slot: number, sequence: Sequence): void {
-    const refs = sequence.of.request.adapters;
-    slots.place(
-      slot,
-      refs,
-      refs.map(({ digest }) => this.#residents.get(digest)!),
-    );
+  /** Counts the prompt's tokens once, as they are computed or found. */
+  #countPrompt(sequence: Sequence, how: 'computed' | 'found'): void {
+    const fresh = Math.min(sequence.kv.computed, sequence.prompt.length) - sequence.counted;
+    if (fresh <= 0) return;
+    sequence.counted += fresh;
+    const found = how === 'found' ? fresh : 0;
+    this.meters.cachedTokens += found;
+    if (sequence.paysForPrompt) this.#count(sequence.of, fresh, found, 0);
   }
 
-  /** Samples the next token of a sequence and commits it. */
-  #take(sequence: Sequence, logits: Float32Array): void {
-    const { sampling } = sequence.of.request;
-    const id = sample(logits, sampling, sequence.random);
-    const ends = !sampling.ignoreEos && this.#parts.eos.has(id);
-    const { text, hit } = sequence.push(id, !ends);
-    const logprobs = sampling.logprobs === null ? null : [tokenLogprob(logits, id, sampling.logprobs)];
-    this.#count(sequence, 0, 1);
-    if (sequence.generated === 1) this.#begun = true;
-    this.#emit(sequence.of, { type: 'tokens', sequence: sequence.index, ids: [id], text, logprobs });
-    if (hit) this.#leave(sequence, 'stop', '');
-    else if (ends) this.#leave(sequence, 'stop', sequence.flush());
-    else if (sequence.generated >= sequence.maxTokens) this.#leave(sequence, 'length', sequence.flush());
-  }
-
-  #count(sequence: Sequence, promptTokens: number, completionTokens: number): void {
-    const { usage, request } = sequence.of;
+  #count({ usage, request }: Running, promptTokens: number, cachedTokens: number, completionTokens: number): void {
     usage.promptTokens += promptTokens;
+    usage.cachedTokens += cachedTokens;
     usage.completionTokens += completionTokens;
-    this.tokens += promptTokens + completionTokens;
-    this.#parts.journal.commit(request.id, promptTokens, completionTokens);
+    this.meters.tokens += promptTokens + completionTokens;
+    this.meters.generatedTokens += completionTokens;
+    this.#parts.journal.commit(request.id, promptTokens, completionTokens, cachedTokens);
   }
 
-  /** Frees a running sequence's slot and closes the gap. */
-  #leave(sequence: Sequence, reason: 'stop' | 'length' | 'cancelled', text: string): void {
-    let hole = this.#running.indexOf(sequence);
-    const end = this.#running.length - 1;
-    const prefills = end > hole && this.#running[end]!.prefilling;
-    if (prefills) hole = this.#fill(hole, end - 1);
-    this.#fill(hole, end);
-    this.#running.pop();
-    this.#finish(sequence, reason, text);
-  }
-
-  /** Moves the sequence in slot `from` to the free slot `hole`; returns the slot that is free then. */
-  #fill(hole: number, from: number): number {
-    if (from === hole) return hole;
-    const moved = this.#running[from]!;
-    this.#parts.kv.move(from, hole, moved.cached);
-    this.#parts.adapterSlots.move(from, hole);
-    this.#running[hole] = moved;
-    return from;
-  }
-
-  #finish(sequence: Sequence, reason: 'stop' | 'length' | 'cancelled', text: string): void {
+  #end(sequence: Sequence, reason: 'stop' | 'length' | 'cancelled', text: string): void {
     const { of } = sequence;
+    sequence.kv.leave(this.#parts.pool);
+    this.#scheduler.end(sequence, this.#parts.now());
+    sequence.chooser?.close();
     this.#emit(of, { type: 'finish', sequence: sequence.index, reason, text });
     if (--of.open > 0) return;
-    const outcome = of.cancelled ? 'cancelled' : 'finished';
-    this.#emit(of, { type: 'done', usage: of.usage, outcome });
+    const { outcome, error } = of.ending ?? { outcome: 'finished' };
+    this.#emit(of, {
+      type: 'done',
+      usage: of.usage,
+      outcome,
+      ...(error === undefined ? {} : { error }),
+      ...(of.begun === null ? {} : { queuedMs: of.begun - of.submitted }),
+      ...(of.firstToken === null ? {} : { firstTokenMs: of.firstToken - of.submitted }),
+    });
     this.#parts.journal.end(of.request.id, outcome);
     this.#requests.delete(of.request.id);
   }
@@ -299,13 +383,13 @@ export class EngineCore {
   }
 }
 
-const usesAdapters = (sequence: Sequence): boolean => sequence.of.request.adapters.length > 0;
-
-/** Total rank of the adapters of a sequence's request. */
-function rankOf(sequence: Sequence, residents: ReadonlyMap<string, ServedAdapter>): number {
-  return sequence.of.request.adapters.reduce((sum, { digest }) => {
-    const adapter = residents.get(digest);
-    if (!adapter) throw new Error(`request ${sequence.of.request.id}: adapter ${digest} is not resident`);
-    return sum + adapter.rank;
-  }, 0);
+/** Rows whose every token's logits are wanted decode (or are scored, which costs as much for each); others are prompts. */
+function workOf(rows: readonly Row[]): StepWork {
+  const work: StepWork = { decoding: 0, prompt: 0, attended: 0 };
+  for (const { tokens, past, wanted } of rows) {
+    if (tokens.length === wanted) work.decoding += tokens.length;
+    else work.prompt += tokens.length;
+    work.attended += tokens.length * (past + tokens.length / 2);
+  }
+  return work;
 }

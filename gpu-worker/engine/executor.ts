@@ -1,68 +1,98 @@
-/** Runs the model over slots: a decode step of many sequences, or one chunk of one prompt. */
-import { type GraphName, NAMES, type PreparedModel } from '../models/prepare.ts';
+/** Runs the model over rows of any lengths: what the core asks for, laid out as the graph's inputs. */
+import { NAMES, type PreparedModel } from '../models/prepare.ts';
 import { Binding, Session } from '../runtime/session.ts';
 import { Tensor } from '../runtime/tensor.ts';
-import type { AdapterSlots } from './adapter-slots.ts';
-import type { KvCache } from './kv-cache.ts';
+import type { DType, TypedArray } from '../tensor/dtype.ts';
+import type { KvPool } from './kv-pool.ts';
+import type { Model, Row } from './model.ts';
 
-export interface Batch {
-  /** First slot; row i of the batch is slot first + i. */
-  first: number;
-  /** [rows][tokens]: as many tokens in each row. */
-  ids: readonly (readonly number[])[];
-  /** Tokens in the cache of each row, these not included. */
-  past: readonly number[];
-  /** Flattened positions (row · tokens + token) whose logits are wanted. */
-  select: readonly number[];
-  /** The slots that hold the rows' adapters, and the first row's; null: none has any. */
-  adapters: { slots: AdapterSlots; first: number } | null;
-}
-
-export class Executor implements Disposable {
+export class Executor implements Model, Disposable {
   readonly #vocab: number;
-  readonly #kv: KvCache;
-  readonly #sessions: Record<GraphName, Session>;
-  readonly #bindings: Record<GraphName, Binding>;
+  readonly #session: Session;
+  readonly #binding: Binding;
   #logits = new Float32Array(0);
 
-  constructor(model: PreparedModel, kv: KvCache, threads: number) {
+  constructor(model: PreparedModel, kv: KvPool, threads: number) {
     this.#vocab = model.config.vocab_size;
-    this.#kv = kv;
-    const { bare, adapted } = model.graphs;
-    this.#sessions = { bare: new Session(bare.file, { threads }), adapted: new Session(adapted.file, { threads }) };
-    this.#bindings = {
-      bare: new Binding(this.#sessions.bare, bare.inputs, bare.outputs),
-      adapted: new Binding(this.#sessions.adapted, adapted.inputs, adapted.outputs),
-    };
+    this.#session = new Session(model.graph.file, { threads });
+    this.#binding = new Binding(this.#session, model.graph.inputs, model.graph.outputs);
+    kv.bind(this.#binding);
   }
 
-  /** Extends the cache of every row and returns the wanted logits, one row [vocab] each, valid until the next run. */
-  run(batch: Batch): Float32Array[] {
-    const rows = batch.ids.length;
-    const length = batch.ids[0]!.length;
-    const binding = this.#bindings[batch.adapters ? 'adapted' : 'bare'];
-    const last = batch.past.map((past) => past + length - 1);
-    const wanted = batch.select.length;
-    if (this.#logits.length < wanted * this.#vocab) this.#logits = new Float32Array(wanted * this.#vocab);
-    const logits = this.#logits.subarray(0, wanted * this.#vocab);
+  run(rows: readonly Row[]): Float32Array[] {
+    const wanted = rows.reduce((sum, row) => sum + row.wanted, 0);
+    // Never none, though they may go unread: reductions over no rows are not defined.
+    const computed = Math.max(1, wanted);
+    if (this.#logits.length < computed * this.#vocab) this.#logits = new Float32Array(computed * this.#vocab);
+    const logits = this.#logits.subarray(0, computed * this.#vocab);
 
-    using ids = new Tensor(NAMES.ids, 'i64', [rows, length], BigInt64Array.from(batch.ids.flat(), BigInt));
-    using lastIndex = new Tensor(NAMES.lastIndex, 'i32', [rows], Int32Array.from(last));
-    using total = new Tensor(NAMES.total, 'i32', [], Int32Array.of(Math.max(...last) + 1));
-    using select = new Tensor(NAMES.select, 'i64', [wanted], BigInt64Array.from(batch.select, BigInt));
-    using out = new Tensor(NAMES.logits, 'f32', [wanted, this.#vocab], logits);
-    binding.input(NAMES.ids, ids);
-    binding.input(NAMES.lastIndex, lastIndex);
-    binding.input(NAMES.total, total);
-    binding.input(NAMES.select, select);
-    binding.output(NAMES.logits, out);
-    this.#kv.bind(binding, batch.first, rows);
-    batch.adapters?.slots.bind(binding, batch.adapters.first, rows);
-    binding.run();
+    const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
+    const select = wantedTokens(rows);
+    using inputs = new DisposableStack();
+    const input = (name: string, dtype: DType, dims: number[], data: TypedArray) =>
+      this.#binding.input(name, inputs.use(new Tensor(name, dtype, dims, data)));
+    input(
+      NAMES.ids,
+      'i64',
+      [tokens],
+      BigInt64Array.from(
+        rows.flatMap((row) => row.tokens),
+        BigInt,
+      ),
+    );
+    input(NAMES.rows, 'i32', [rows.length, 3], rowTable(rows));
+    const most = Math.max(...rows.map(({ pages }) => pages.length));
+    input(NAMES.pages, 'i32', [rows.length, most], pageTable(rows, most));
+    const adapters = Math.max(1, ...rows.map((row) => row.adapters.length));
+    input(NAMES.adapters, 'i64', [rows.length, adapters, 2], adapterTable(rows, adapters));
+    input(NAMES.select, 'i64', [computed], BigInt64Array.from(select.length > 0 ? select : [0], BigInt));
+    this.#binding.output(NAMES.logits, inputs.use(new Tensor(NAMES.logits, 'f32', [computed, this.#vocab], logits)));
+    this.#binding.run();
     return Array.from({ length: wanted }, (_, i) => logits.subarray(i * this.#vocab, (i + 1) * this.#vocab));
   }
 
   [Symbol.dispose](): void {
-    for (const session of Object.values(this.#sessions)) session[Symbol.dispose]();
+    this.#session[Symbol.dispose]();
   }
+}
+
+/** Of each row: its first token, how many it has, and the positions before them. */
+function rowTable(rows: readonly Row[]): Int32Array {
+  let first = 0;
+  return Int32Array.from(
+    rows.flatMap(({ tokens, past }) => {
+      first += tokens.length;
+      return [first - tokens.length, tokens.length, past];
+    }),
+  );
+}
+
+function pageTable(rows: readonly Row[], width: number): Int32Array {
+  const table = new Int32Array(rows.length * width);
+  for (const [i, { pages }] of rows.entries()) table.set(pages, i * width);
+  return table;
+}
+
+/** Pairs of a module table's address and the bits of a float32 weight; 0, 0 for none. */
+function adapterTable(rows: readonly Row[], width: number): BigInt64Array {
+  const table = new BigInt64Array(rows.length * width * 2);
+  const weights = new Float32Array(table.buffer);
+  for (const [i, { adapters }] of rows.entries()) {
+    for (const [k, adapter] of adapters.entries()) {
+      const at = (i * width + k) * 2;
+      table[at] = adapter.table;
+      // The lower half of the second number: all platforms of ours are little-endian.
+      weights[(at + 1) * 2] = adapter.weight;
+    }
+  }
+  return table;
+}
+
+/** Indices, among the tokens of all rows, of those whose logits are wanted. */
+function wantedTokens(rows: readonly Row[]): number[] {
+  let end = 0;
+  return rows.flatMap(({ tokens, wanted }) => {
+    end += tokens.length;
+    return Array.from({ length: wanted }, (_, i) => end - wanted + i);
+  });
 }

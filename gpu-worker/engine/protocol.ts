@@ -10,10 +10,15 @@ export interface EngineSettings {
   cacheFolder: string;
   journalPath: string;
   threads: number;
-  slots: number;
-  /** Tokens of one sequence, prompt and completion. */
-  context: number;
-  adapterBudget: number;
+  /** Sequences that run at once. */
+  rows: number;
+  /** Bytes of the KV pool. */
+  kvBytes: number;
+  /** The most tokens of one sequence, prompt and completion; null: as many as the base and the pool can hold. */
+  context: number | null;
+  /** How long a step may take while others wait for their next token. */
+  stepMs: number;
+  speculation: boolean;
 }
 
 export type ToEngine =
@@ -25,7 +30,7 @@ export type ToEngine =
   | { type: 'close' };
 
 export type FromEngine =
-  | { type: 'ready'; base: BaseInfo; maxRank: number }
+  | { type: 'ready'; base: BaseInfo }
   | { type: 'events'; batches: [string, EngineEvent[]][] }
   | { type: 'done'; call: number }
   | { type: 'stats'; call: number; stats: EngineStats };

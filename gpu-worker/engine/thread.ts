@@ -3,21 +3,19 @@
 import { once } from 'node:events';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { EngineStats } from '../../shared/contract/engine.ts';
-import { addressTable, imageRank } from '../models/adapter-image.ts';
-import type { ServedFactors } from '../models/adapter-path.ts';
-import { transpose } from '../models/linear.ts';
 import { precisionOf } from '../models/precisions.ts';
 import { prepareModel } from '../models/prepare.ts';
 import { openCheckpoint } from '../models/source/checkpoint.ts';
 import { Session } from '../runtime/session.ts';
 import { hasChatTemplate } from '../tokenizer/chat.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
-import { AdapterSlots, largestRank, type ServedAdapter } from './adapter-slots.ts';
 import { EngineCore } from './core.ts';
 import { Executor } from './executor.ts';
 import { UsageJournal } from './journal.ts';
-import { KvCache, kvBytesPerSlot } from './kv-cache.ts';
+import { bytesPerPage, KvPool } from './kv-pool.ts';
+import { PAGE_TOKENS, PagePool } from './pages.ts';
 import type { EngineSettings, FromEngine, ToEngine } from './protocol.ts';
+import { Residents } from './residents.ts';
 
 if (!parentPort) throw new Error('engine/thread.ts runs as a worker thread only');
 const port = parentPort;
@@ -31,30 +29,36 @@ const NOTHING = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMEN
 const checkpoint = await openCheckpoint(settings.basePath);
 const { config } = checkpoint;
 const model = prepareModel(checkpoint, precisionOf(settings.precision), settings.cacheFolder);
-const context = Math.min(settings.context, config.max_position_embeddings);
-const kv = new KvCache(config, settings.slots, context);
-const adapterSlots = new AdapterSlots(model.linears);
-const prefillSlot = new AdapterSlots(model.linears);
-using executor = new Executor(model, kv, settings.threads);
+const pageBytes = bytesPerPage(config, model.storage);
+const pool = new PagePool(Math.max(1, Math.floor(settings.kvBytes / pageBytes)));
+const context = Math.min(settings.context ?? config.max_position_embeddings, config.max_position_embeddings, pool.total * PAGE_TOKENS);
+const residents = new Residents();
+using executor = new Executor(model, new KvPool(config, model.storage, pool.total), settings.threads);
 const journal = new UsageJournal(settings.journalPath);
 const core = new EngineCore({
-  executor,
-  kv,
-  adapterSlots,
-  prefillSlot,
-  linears: model.linears,
-  adapterBudget: settings.adapterBudget,
+  model: executor,
+  pool,
+  rows: settings.rows,
+  context,
+  stepMs: settings.stepMs,
+  speculation: settings.speculation,
+  adapterTable: (digest) => residents.table(digest),
   tokenizer: checkpoint.tokenizer ? createTokenizer(checkpoint.tokenizer) : null,
+  grammars: {
+    open: () => {
+      throw new Error('grammars are refused before they get here');
+    },
+  },
   eos: new Set(config.eos_token_id),
   journal,
   baseRevision: checkpoint.revision,
+  precision: settings.precision,
+  now: () => performance.timeOrigin + performance.now(),
   emit: (batches) => send({ type: 'events', batches }),
 });
-const kvBytes = kvBytesPerSlot(config, context) * settings.slots;
 
 send({
   type: 'ready',
-  maxRank: largestRank(model.linears, settings.adapterBudget),
   base: {
     id: checkpoint.id,
     revision: checkpoint.revision,
@@ -94,11 +98,11 @@ function handle(message: ToEngine): void {
       core.cancel(message.id);
       break;
     case 'add':
-      core.addAdapter(message.digest, adapterOf(message.image));
+      residents.add(message.digest, message.image);
       send({ type: 'done', call: message.call });
       break;
     case 'remove':
-      core.removeAdapter(message.digest);
+      residents.remove(message.digest);
       send({ type: 'done', call: message.call });
       break;
     case 'stats':
@@ -112,35 +116,22 @@ function handle(message: ToEngine): void {
   }
 }
 
-/** Slots hold float32 factors, A transposed. */
-function adapterOf(image: ArrayBuffer): ServedAdapter {
-  const table = new DataView(addressTable(image, 0n).buffer);
-  const factors = new Map<string, ServedFactors>();
-  for (const [number, { path, in: width, out }] of model.linears.entries()) {
-    const entry = number * 32;
-    const [scale, rank, kind] = [table.getFloat32(entry + 16, true), table.getInt32(entry + 20, true), table.getInt32(entry + 24, true)];
-    if (kind === 0) continue;
-    const read = (field: number, length: number) => {
-      const at = Number(table.getBigUint64(entry + field, true));
-      return Float32Array.from(kind === 1 ? new Float32Array(image, at, length) : new Float16Array(image, at, length));
-    };
-    factors.set(path, { rank, A: transpose(read(0, rank * width), rank, width), B: read(8, rank * out).map((value) => value * scale) });
-  }
-  return { rank: imageRank(image), factors };
-}
-
 function stats(): EngineStats {
+  const { meters, queued } = core;
   return {
     active: core.active,
-    queued: core.queued,
-    slots: settings.slots,
+    prefilling: core.prefilling,
+    queued: queued.all,
+    queuedBatch: queued.batch,
+    slots: settings.rows,
     sessions: Session.open,
     baseBytes: model.weightBytes,
-    kvBytes,
-    adapterSlotBytes: adapterSlots.bytes + prefillSlot.bytes,
-    residentAdapters: core.residents,
-    residentAdapterBytes: core.residentBytes,
-    steps: core.steps,
-    tokens: core.tokens,
+    kvBytes: pool.total * pageBytes,
+    kvPages: pool.total,
+    kvPagesHeld: pool.held,
+    kvPagesCached: pool.idle,
+    residentAdapters: residents.count,
+    residentAdapterBytes: residents.bytes,
+    ...meters.counts,
   };
 }

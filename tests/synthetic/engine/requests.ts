@@ -21,15 +21,20 @@ const GREEDY: SamplingOptions = {
 };
 
 export interface RequestOptions extends Partial<SamplingOptions> {
+  /** One of its own unless told otherwise. */
+  tenant?: string;
   n?: number;
   adapters?: AdapterRef[];
 }
 
 /** Greedy, 16 tokens, unless told otherwise. */
-export function requestOf(prompts: number[][], { n = 1, adapters = [], ...sampling }: RequestOptions = {}): EngineRequest {
+export function requestOf(
+  prompts: number[][],
+  { tenant = newTenantId(), n = 1, adapters = [], ...sampling }: RequestOptions = {},
+): EngineRequest {
   return {
     id: newRequestId(),
-    account: { tenant: newTenantId(), keyId: 'key', model: 'base' },
+    account: { tenant, keyId: 'key', model: 'base' },
     base: 'base',
     prompts,
     n,

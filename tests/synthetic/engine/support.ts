@@ -1,11 +1,16 @@
 /** An engine on a base of the fixtures, requests to it, and what came back, gathered by sequence. */
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ServedAdapter } from '../../../gpu-worker/engine/adapter-slots.ts';
 import { type EngineOptions, openEngine } from '../../../gpu-worker/engine/client.ts';
-import { Random } from '../../../gpu-worker/engine/sampler.ts';
-import type { LinearSpec } from '../../../gpu-worker/models/linear.ts';
+import { Random } from '../../../gpu-worker/engine/sampling/random.ts';
+import { buildImage } from '../../../gpu-worker/models/adapter-image.ts';
+import { imageForm } from '../../../gpu-worker/models/image-form.ts';
+import { parsePrecision, precisionOf } from '../../../gpu-worker/models/precisions.ts';
+import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
+import type { BaseModules } from '../../../shared/adapters/base.ts';
+import { writeSealed } from '../../../shared/adapters/sealed.ts';
 import type { Engine, EngineEvent, EngineRequest, TokenLogprob } from '../../../shared/contract/engine.ts';
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
 import { type RequestOptions, requestOf } from './requests.ts';
@@ -13,6 +18,8 @@ import { type RequestOptions, requestOf } from './requests.ts';
 export interface OpenedEngine extends AsyncDisposable {
   engine: Engine;
   journalPath: string;
+  /** Makes a sealed adapter resident. */
+  load(digest: string, sealed: Uint8Array): Promise<void>;
 }
 
 /** Its state lies in a folder of its own, which goes when the engine is closed. */
@@ -23,9 +30,12 @@ export async function open(options: Pick<EngineOptions, 'basePath' | 'precision'
     await rm(home, { recursive: true });
     throw cause;
   });
+  const checkpoint = await openCheckpoint(options.basePath);
+  const form = imageForm(checkpoint, precisionOf(parsePrecision(options.precision)));
   return {
     engine,
     journalPath,
+    load: async (digest, sealed) => engine.load(digest, await buildImage(digest, sealed, form)),
     async [Symbol.asyncDispose]() {
       await engine.close();
       await rm(home, { recursive: true });
@@ -133,12 +143,13 @@ export function noise(length: number, seed: number): Float32Array {
   return Float32Array.from({ length }, () => 2 * random.next() - 1);
 }
 
-/** Factors of `rank` on every linear, strong enough to change what the tiny bases say. */
-export function randomAdapter(linears: readonly LinearSpec[], rank: number, seed: number): ServedAdapter {
-  const factors = linears.map(({ path, in: width, out }, i) => {
+/** A sealed adapter of `rank` on these linears, strong enough to change what the tiny bases say, and its digest. */
+export function randomAdapter(modules: BaseModules, rank: number, seed: number): { digest: string; sealed: Uint8Array } {
+  const targets = [...modules.linears].map(([path, { in: width, out }], i) => {
     const A = noise(rank * width, 1000 * seed + 2 * i).map((x) => x / Math.sqrt(width));
     const B = noise(rank * out, 1000 * seed + 2 * i + 1).map((x) => x / Math.sqrt(rank));
     return [path, { rank, A, B }] as const;
   });
-  return { rank, factors: new Map(factors) };
+  const sealed = writeSealed({ baseRevision: modules.revision, rank, targets: new Map(targets) });
+  return { digest: createHash('sha256').update(sealed).digest('hex'), sealed };
 }

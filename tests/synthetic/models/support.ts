@@ -4,7 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Executor } from '../../../gpu-worker/engine/executor.ts';
-import { KvCache } from '../../../gpu-worker/engine/kv-cache.ts';
+import { KvPool } from '../../../gpu-worker/engine/kv-pool.ts';
+import { pagesFor } from '../../../gpu-worker/engine/pages.ts';
 import type { PrecisionName } from '../../../gpu-worker/models/precision.ts';
 import { precisionOf } from '../../../gpu-worker/models/precisions.ts';
 import { prepareModel } from '../../../gpu-worker/models/prepare.ts';
@@ -15,16 +16,21 @@ import { readSafetensors, type Tensor, writeSafetensors } from '../../../shared/
 /** Tiny models made by transformers, one for each family or variant. */
 export const FAMILIES = new URL('../../fixtures/families', import.meta.url).pathname;
 
-/** Rows of logits [vocab] at the wanted tokens of one sequence; `past` tokens of it ran before. */
-type RunTokens = (ids: readonly number[], past: number, select: readonly number[]) => Float32Array[];
+/** Logits [vocab] after the last `wanted` tokens of `ids`, of one sequence of which `past` tokens ran before. */
+type RunTokens = (ids: readonly number[], past: number, wanted: number) => Float32Array[];
+
+const CONTEXT = 64;
 
 async function withModel<T>(folder: string, precision: PrecisionName, use: (run: RunTokens) => T): Promise<T> {
   const cache = mkdtempSync(join(tmpdir(), 'switchyard-logits-'));
   try {
     const checkpoint = await openCheckpoint(folder);
-    const kv = new KvCache(checkpoint.config, 1, 64);
-    using executor = new Executor(prepareModel(checkpoint, precisionOf(precision), cache), kv, 1);
-    return use((ids, past, select) => executor.run({ first: 0, ids: [ids], past: [past], select, adapters: null }));
+    const model = prepareModel(checkpoint, precisionOf(precision), cache);
+    const pages = Array.from({ length: pagesFor(CONTEXT) }, (_, i) => i);
+    using executor = new Executor(model, new KvPool(checkpoint.config, model.storage, pages.length), 1);
+    return use((tokens, past, wanted) =>
+      executor.run([{ tokens, past, pages: pages.slice(0, pagesFor(past + tokens.length)), adapters: [], wanted }]),
+    );
   } finally {
     rmSync(cache, { recursive: true });
   }
@@ -34,7 +40,7 @@ async function withModel<T>(folder: string, precision: PrecisionName, use: (run:
 export const logitsOf = (folder: string, prompts: readonly (readonly number[])[], precision: PrecisionName = 'fp32') =>
   withModel(folder, precision, (run) =>
     prompts.map((ids) => {
-      const rows = run(ids, 0, [...ids.keys()]);
+      const rows = run(ids, 0, ids.length);
       return Float32Array.from(rows.flatMap((row) => [...row]));
     }),
   );
@@ -45,7 +51,7 @@ export const greedyOf = (folder: string, prompts: readonly (readonly number[])[]
     prompts.map((prompt) => {
       const answer: number[] = [];
       for (let next: readonly number[] = prompt, past = 0; answer.length < tokens; past += next.length, next = answer.slice(-1)) {
-        const [logits] = run(next, past, [next.length - 1]);
+        const [logits] = run(next, past, 1);
         answer.push(logits!.indexOf(Math.max(...logits!)));
       }
       return answer;
