@@ -54,10 +54,12 @@ export function generateHandler(options: GenerateOptions) {
     const began = performance.now();
     const offer = offerOf(request.input, text);
     const grammar = grammarOf(request.response_format, offer);
+    const digests = request.adapters.map(({ digest }) => digest);
+    adapters.prefetch(digests);
     const prompts = await encodePrompts(request.input, offer, base, text);
     checkLengths(request, prompts, base.context_length);
     checkSize(request, prompts, base.context_length);
-    const release = await adapters.acquire(request.adapters.map(({ digest }) => digest));
+    const release = await adapters.acquire(digests);
     try {
       const writer = new ResponseWriter(request, offer, text, Date.now());
       const answer = request.stream ? streamedAnswer(response, writer, prompts.length * request.n) : wholeAnswer(response, writer, request);
