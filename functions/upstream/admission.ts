@@ -68,7 +68,7 @@ export function completionWork(request: CompletionRequest): Work {
 const toTool = ({ name, description, parameters, strict }: FunctionDefinition): Tool => ({
   name,
   description: description ?? null,
-  parameters: parameters ?? { type: 'object', properties: {} },
+  parameters: parameters ?? { type: 'object', properties: {}, additionalProperties: false },
   strict: strict ?? false,
 });
 

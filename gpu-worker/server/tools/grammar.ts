@@ -5,6 +5,7 @@
 import type { Grammar } from '../../../shared/contract/engine.ts';
 import type { ResponseFormat, Tool } from '../../../shared/contract/worker.ts';
 import { Failure } from '../../../shared/errors.ts';
+import { readSchema, SchemaProblem } from '../../engine/grammar/schema/read.ts';
 import type { ToolForm } from './form.ts';
 import type { ToolOffer } from './offer.ts';
 
@@ -75,6 +76,19 @@ function calls({ form, tools, parallel }: ToolOffer, head: string): Tag[] {
 const callObject = (form: ToolForm, tool: Tool): Tag => ({
   type: 'tag',
   begin: `{"name": ${JSON.stringify(tool.name)}, "${form.argumentsKey}": `,
-  content: json(tool.parameters),
+  content: json(argumentsSchema(tool)),
   end: '}',
 });
+
+/** A tool that is not strict asks for its schema as far as it goes: where a grammar cannot honour it, for an object. */
+const argumentsSchema = ({ strict, parameters }: Tool): JsonSchema => (strict || isHonoured(parameters) ? parameters : { type: 'object' });
+
+function isHonoured(schema: JsonSchema): boolean {
+  try {
+    readSchema(schema);
+  } catch (error) {
+    // What is wrong with it is told when it is compiled.
+    return !(error instanceof SchemaProblem && error.kind === 'unsupported');
+  }
+  return true;
+}

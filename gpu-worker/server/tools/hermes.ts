@@ -2,8 +2,8 @@
 import { sameId, type ToolForm } from './form.ts';
 
 export const hermes: ToolForm = {
-  // Qwen3-Coder's template has the same tag around a form that is no JSON.
-  taughtBy: (template) => template.includes('<tool_call>') && !template.includes('<function='),
+  // Qwen3-Coder's and GLM's templates have the same tag around forms that are no JSON.
+  taughtBy: (template) => template.includes('<tool_call>') && !/<function=|<arg_key>/.test(template),
   opening: '<tool_call>',
   openingIsJson: false,
   head: '<tool_call>\n',

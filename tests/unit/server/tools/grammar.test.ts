@@ -120,3 +120,12 @@ test('without tools the format alone counts', () => {
     schema: '{"type":"integer"}',
   });
 });
+
+test('arguments of a tool that is not strict are an object, where its schema is more than a grammar can hold', async () => {
+  const odd = { ...weather, parameters: { type: 'object', properties: { city: { type: 'string' } }, not: { required: ['x'] } } };
+  const required = { tool_choice: { type: 'required' } as const };
+  const called = (args: string) => tagged(`{"name": "get_weather", "arguments": ${args}}`);
+  await check(PLAIN, { ...required, tools: [odd] }, [called('{"anything": [1]}')], [called('[1]')]);
+  const strict = asked(PLAIN, { ...required, tools: [{ ...odd, strict: true }] }, TEXT);
+  assert.ok(strict?.kind === 'structural_tag' && strict.tag.includes('"not"'), 'a strict one is left to be refused by name');
+});
