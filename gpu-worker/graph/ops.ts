@@ -1,4 +1,5 @@
 /** The operators that models are made of: each adds one node and returns its typed value. */
+import { onnxCode } from '../tensor/dtype.ts';
 import type { Dim, Graph, Value } from './ir.ts';
 
 const last = (v: Value): Dim => v.dims[v.dims.length - 1]!;
@@ -86,6 +87,70 @@ export function splitLast(g: Graph, x: Value, sizes: readonly number[]): Value[]
   const parts = sizes.map((size) => ({ ...x, name: g.path('part'), dims: withLast(x, size) }));
   g.node('Split', [x, g.ints(sizes)], parts, { axis: { int: -1 } });
   return parts;
+}
+
+/** The first axis of x cut into `parts`; `counts` i64 [parts] has the rows of each. */
+export function splitRows(g: Graph, x: Value, counts: Value, parts: number): Value[] {
+  const cut = Array.from({ length: parts }, () => ({ ...x, name: g.path('group'), dims: [g.path('rows'), ...x.dims.slice(1)] }));
+  g.node('Split', [x, counts], cut, { axis: { int: 0 } });
+  return cut;
+}
+
+/** The parts one after another on the first axis. */
+export function concatRows(g: Graph, parts: readonly Value[]): Value {
+  const out = { ...parts[0]!, name: g.path('concat'), dims: [g.path('rows'), ...parts[0]!.dims.slice(1)] };
+  g.node('Concat', parts, [out], { axis: { int: 0 } });
+  return out;
+}
+
+export function softmax(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('softmax') };
+  g.node('Softmax', [x], [out], { axis: { int: -1 } });
+  return out;
+}
+
+export function sigmoid(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('sigmoid') };
+  g.node('Sigmoid', [x], [out]);
+  return out;
+}
+
+/** The k first elements of each row (last axis) by size, and where they were; `kept` is k as a size. */
+export function topK(g: Graph, x: Value, k: Value, { largest, kept }: { largest: boolean; kept: Dim }): { values: Value; indices: Value } {
+  const values = { ...x, name: g.path('top'), dims: withLast(x, kept) };
+  const indices: Value = { name: g.path('top_index'), dtype: 'i64', dims: values.dims };
+  g.node('TopK', [x, k], [values, indices], { axis: { int: -1 }, largest: { int: largest ? 1 : 0 } });
+  return { values, indices };
+}
+
+/** Sum over one axis. */
+export function sum(g: Graph, x: Value, axis: number, keep: boolean): Value {
+  const dims = keep ? x.dims.map((d, i) => (i === axis ? 1 : d)) : x.dims.filter((_, i) => i !== axis);
+  const out = { ...x, name: g.path('sum'), dims };
+  g.node('ReduceSum', [x, g.ints([axis])], [out], { keepdims: { int: keep ? 1 : 0 } });
+  return out;
+}
+
+/** Of each element, the sum of those before it on the first axis. */
+export function sumBefore(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('before') };
+  g.node('CumSum', [x, g.scalar('i64', 0)], [out], { exclusive: { int: 1 } });
+  return out;
+}
+
+/** 1 where a and b are equal, else 0; i64 of the broadcast shape `dims`. */
+export function equal(g: Graph, a: Value, b: Value, dims: readonly Dim[]): Value {
+  const same: Value = { name: g.path('same'), dtype: 'u8', dims };
+  const out: Value = { name: g.path('equal'), dtype: 'i64', dims };
+  g.node('Equal', [a, b], [same]);
+  g.node('Cast', [same], [out], { to: { int: onnxCode.i64 } });
+  return out;
+}
+
+export function shape(g: Graph, x: Value): Value {
+  const out: Value = { name: g.path('shape'), dtype: 'i64', dims: [x.dims.length] };
+  g.node('Shape', [x], [out]);
+  return out;
 }
 
 /** gain ∘ x / √(mean(x²) + ε) by row. */

@@ -8,6 +8,7 @@
  */
 import type { Graph, Value } from '../graph/ir.ts';
 import { type AdaptedRows, finishLinear } from '../graph/kernels.ts';
+import { exactProduct } from './exact.ts';
 import type { ApplyLinears } from './family.ts';
 import { jointBias, jointName, jointWidth, type LinearSpec } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
@@ -20,7 +21,8 @@ export function applyLinears(
 ): ApplyLinears {
   const moduleOf = new Map(adaptable.map(({ path }, number) => [path, number]));
   return (g, x, specs, source = weights) => {
-    const { y, rowScale } = precision.product(g, x, specs, source);
+    const exact = specs.some((spec) => spec.exact);
+    const { y, rowScale } = exact ? { y: exactProduct(g, x, specs, source), rowScale: null } : precision.product(g, x, specs, source);
     const modules = specs.map(({ path }) => moduleOf.get(path));
     const adapted = modules.every((module) => module !== undefined);
     const bias = biasOf(g, specs, source);

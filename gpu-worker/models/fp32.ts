@@ -14,6 +14,7 @@ export const fp32 = (): Precision => ({
     const w = g.weight(jointName(specs), 'f32', dims, () => jointWeight(specs, ({ path }) => weights.tensor(`${path}.weight`)));
     return { y: ops.matmul(g, x, w), rowScale: null };
   },
+  cut: (g, x, pick, counts, groups) => ops.splitRows(g, pick ? ops.gatherRows(g, x, pick, 'picked') : x, counts, groups),
   norm: (g, stream, delta, gain, epsilon) => addNormQuantize(g, stream, delta, gain, epsilon, false),
   gatedUnits: (g, gateUp, activation, signs) => gatedUnits(g, gateUp, activation, signs, false).units,
 });

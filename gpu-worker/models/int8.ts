@@ -27,20 +27,34 @@ export function int8(): Precision {
     return known;
   }
 
+  /** The 8-bit rows of an activation, made here unless they came with it. */
+  function quantizedOnce(g: Graph, x: Value): QuantizedRows {
+    const rows = rowsOf(g).get(x.name) ?? quantizeRows(g, x);
+    rowsOf(g).set(x.name, rows);
+    return rows;
+  }
+
   return {
     name: 'int8',
     revision: '4',
     rotated: true,
     storage: 'f16',
     product(g, x, specs, weights) {
-      const rows = rowsOf(g).get(x.name) ?? quantizeRows(g, x);
-      rowsOf(g).set(x.name, rows);
+      const rows = quantizedOnce(g, x);
       const { weight, columnScale } = quantizedWeight(g, specs, weights);
       const width = jointWidth(specs);
       const zeros = g.weight(`zeros.${width}`, 'i8', [width], () => new Int8Array(width));
       const unit = g.scalar('f32', 1 / LEVELS);
       const y = ops.matmulInteger(g, rows.values, unit, g.scalar('u8', ZERO_POINT), weight, columnScale, zeros, 'matmul');
       return { y, rowScale: rows.largest };
+    },
+    cut(g, x, pick, counts, groups) {
+      const { values, largest } = quantizedOnce(g, x);
+      const picked = (rows: Value) => (pick ? ops.gatherRows(g, rows, pick, 'picked') : rows);
+      const scales = ops.splitRows(g, picked(largest), counts, groups);
+      const parts = ops.splitRows(g, picked(values), counts, groups);
+      for (const [i, part] of parts.entries()) rowsOf(g).set(part.name, { values: part, largest: scales[i]! });
+      return parts;
     },
     norm(g, stream, delta, gain, epsilon, read) {
       const { norm, sum, quantized: rows } = addNormQuantize(g, stream, delta, gain, epsilon, read);

@@ -20,6 +20,8 @@ export interface LinearSpec {
   in: number;
   out: number;
   bias: boolean;
+  /** Computed in float32 whatever the precision. */
+  exact?: boolean;
   /** Basis of x; `gain` here multiplies the weight's columns: W' = W diag(gain) R. */
   input: Basis;
   /** Basis of y: y' = (y ∘ gain) R. */

@@ -23,6 +23,11 @@ export interface Precision {
    * still lacks the factor of each row (null: one), biases and adapters: apply-linears.ts adds them in one pass.
    */
   product(g: Graph, x: Value, specs: readonly LinearSpec[], weights: WeightSource): { y: Value; rowScale: Value | null };
+  /**
+   * Rows of x [tokens, in], or those that `pick` i64 [n] names, in groups one after another; `counts` i64 [groups] has the
+   * rows of each. What comes is for `product` only.
+   */
+  cut(g: Graph, x: Value, pick: Value | null, counts: Value, groups: number): Value[];
   /** sum = stream + delta, and its RMS norm; `read`: linears read the norm as it is. */
   norm(g: Graph, stream: Value, delta: Value | null, gain: Value, epsilon: number, read: boolean): { norm: Value; sum: Value };
   /** act(gate) ∘ up of [gate | up], then turned in blocks (`signs`, see graph/kernels.ts), for the linear that reads them. */

@@ -98,9 +98,22 @@ export function windowsAbove(json: Json): Json {
   };
 }
 
+/** Of mixtures of experts. */
+export const topExperts = { num_experts: size(1024), num_experts_per_tok: size(64) };
+
 export const expertFields = {
-  num_experts: size(1024),
-  num_experts_per_tok: size(64),
+  ...topExperts,
   /** Whether the weights of the chosen experts are scaled to sum to one. */
   norm_topk_prob: z.boolean(),
 };
+
+/** Of mixtures that have an ordinary MLP in some layers. */
+export const sparseFields = {
+  moe_intermediate_size: size(1 << 20),
+  decoder_sparse_step: size(1024),
+  mlp_only_layers: z.array(z.number().int().nonnegative()),
+};
+
+/** Whether a layer has experts. */
+export const isSparse = (c: z.infer<z.ZodObject<typeof sparseFields>>, layer: number): boolean =>
+  !c.mlp_only_layers.includes(layer) && (layer + 1) % c.decoder_sparse_step === 0;

@@ -28,11 +28,10 @@ function checkHeads(c: ModelConfig, context: z.RefinementCtx): void {
 }
 
 /** Values of fields that name features which only families with such a field compute. */
-const REFUSED: Record<string, (value: unknown) => boolean> = {
+const REFUSED: Record<string, (value: unknown, json: Record<string, unknown>) => boolean> = {
   quantization_config: (value) => value !== null,
   partial_rotary_factor: (value) => value !== 1 && value !== null,
-  use_sliding_window: (value) => value === true,
-  sliding_window: (value) => value !== null,
+  sliding_window: (value, json) => value !== null && json['use_sliding_window'] !== false,
   use_bidirectional_attention: (value) => value === true,
   clip_qkv: (value) => value !== null,
   is_encoder_decoder: (value) => value === true,
@@ -62,7 +61,7 @@ export function parseHfConfig(source: string, given: Record<string, unknown>, ge
   const nested = ropeGiven !== null && typeof ropeGiven === 'object' ? (ropeGiven as Record<string, unknown>) : {};
   if (json['partial_rotary_factor'] === undefined) json['partial_rotary_factor'] = nested['partial_rotary_factor'] ?? 1;
   for (const [name, refuses] of Object.entries(REFUSED)) {
-    if (!family.fields.includes(name) && json[name] !== undefined && refuses(json[name]))
+    if (!family.fields.includes(name) && json[name] !== undefined && refuses(json[name], json))
       throw unsupported(name, 'not supported', json[name]);
   }
 

@@ -52,6 +52,64 @@ test('llama3 scaling keeps short waves, divides long ones and blends between', (
   assert.deepEqual(kinds, { kept: 29, blended: 6, divided: 29 });
 });
 
+/** Made by transformers 5.23 (modeling_rope_utils) in float32, for heads of 32. */
+const REFERENCE = [
+  {
+    name: 'yarn, as Qwen2.5 recommends it',
+    theta: 1e6,
+    scaling: {
+      rope_type: 'yarn' as const,
+      factor: 4,
+      beta_fast: 32,
+      beta_slow: 1,
+      original_max_position_embeddings: 32768,
+      truncate: true,
+      attention_factor: 1.138629436111989,
+    },
+    frequencies: [
+      1, 0.4216965, 0.1778279, 0.07498942, 0.03162278, 0.01333521, 0.004779901, 0.001659962, 0.00055, 0.0001686786, 4.445699e-5,
+      1.874736e-5, 7.905694e-6, 3.333804e-6, 1.405853e-6, 5.928434e-7,
+    ],
+  },
+  {
+    name: 'yarn with bounds between pairs',
+    theta: 1e4,
+    scaling: {
+      rope_type: 'yarn' as const,
+      factor: 8,
+      beta_fast: 16,
+      beta_slow: 2,
+      original_max_position_embeddings: 4096,
+      truncate: false,
+      attention_factor: 1.094179988101349,
+    },
+    frequencies: [
+      1, 0.5623413, 0.3162278, 0.1778279, 0.1, 0.05623413, 0.03162278, 0.01537168, 0.006221889, 0.0021367, 0.0004355756, 0.0002222849,
+      0.000125, 7.029266e-5, 3.952847e-5, 2.222849e-5,
+    ],
+  },
+  {
+    name: 'longrope within the original context',
+    theta: 1e4,
+    scaling: {
+      rope_type: 'longrope' as const,
+      short_factor: Array.from({ length: 16 }, (_, i) => 1 + 0.1 * i),
+      attention_factor: 1.1902380714238083,
+    },
+    frequencies: [
+      1, 0.5112194, 0.2635231, 0.1367907, 0.07142857, 0.03748942, 0.01976424, 0.01046047, 0.005555556, 0.002959691, 0.001581139,
+      0.0008467998, 0.0004545455, 0.0002444962, 0.0001317616, 7.113117e-5,
+    ],
+  },
+];
+for (const { name, theta, scaling, frequencies } of REFERENCE) {
+  test(`${name}: transformers' frequencies, tables times the attention factor`, () => {
+    const rotary = { dims: 32, theta, scaling, positions: 3 };
+    for (const [i, f] of ropeFrequencies(rotary).entries()) near(f, frequencies[i]!, 2e-6);
+    assert.equal(ropeTable(rotary, Math.cos)[0], Math.fround(scaling.attention_factor));
+  });
+}
+
 test('a table has one row for each position', () => {
   const cos = ropeTable(base, Math.cos);
   const sin = ropeTable(base, Math.sin);

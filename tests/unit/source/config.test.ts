@@ -56,6 +56,54 @@ test("end-of-text ids are the model's and the generation config's together", () 
   assert.deepEqual(parse({ eos_token_id: null }).eos_token_id, []);
 });
 
+test('yarn: what the config leaves out is derived as transformers does', () => {
+  const factors = { factor: 4, original_max_position_embeddings: 512 };
+  const expected = { rope_type: 'yarn', ...factors, beta_fast: 32, beta_slow: 1, truncate: true };
+  const given = (more: object) => parse({ rope_scaling: { rope_type: 'yarn', ...factors, ...more } }).rope_scaling;
+  assert.deepEqual(given({}), { ...expected, attention_factor: 0.1 * Math.log(4) + 1 });
+  assert.deepEqual(given({ attention_factor: 1.5, beta_fast: 16 }), { ...expected, beta_fast: 16, attention_factor: 1.5 });
+  const ratio = (0.1 * 2 * Math.log(4) + 1) / (0.1 * 0.5 * Math.log(4) + 1);
+  assert.deepEqual(given({ mscale: 2, mscale_all_dim: 0.5 }), { ...expected, attention_factor: ratio });
+});
+
+test('longrope: served within the original context, where the short factors hold', () => {
+  const config = parse({
+    model_type: 'phi3',
+    max_position_embeddings: 131072,
+    original_max_position_embeddings: 4096,
+    rope_scaling: { type: 'longrope', short_factor: [1, 2, 3, 4, 5, 6, 7, 8], long_factor: [9, 9, 9, 9, 9, 9, 9, 9] },
+  });
+  assert.equal(config.max_position_embeddings, 4096);
+  assert.deepEqual(config.rope_scaling, {
+    rope_type: 'longrope',
+    short_factor: [1, 2, 3, 4, 5, 6, 7, 8],
+    attention_factor: Math.sqrt(1 + Math.log(32) / Math.log(4096)),
+  });
+});
+
+test('windows: by layer types, by rule of the family, or none', () => {
+  const windows = (json: Record<string, unknown>) => {
+    const { sliding_window, layer_types } = parse(json) as unknown as { sliding_window: number | null; layer_types?: string[] };
+    return [sliding_window, layer_types?.map((type) => type[0]).join('')];
+  };
+  assert.deepEqual(windows({ model_type: 'qwen2', use_sliding_window: false, sliding_window: 16 }), [null, 'ff']);
+  assert.deepEqual(windows({ model_type: 'qwen2', use_sliding_window: true, sliding_window: 16, max_window_layers: 1 }), [16, 'fs']);
+  assert.deepEqual(windows({ model_type: 'gemma2', sliding_window: 16, num_hidden_layers: 3 }), [16, 'sfs']);
+  assert.deepEqual(windows({ model_type: 'gemma3_text', sliding_window: 16, num_hidden_layers: 7 }), [16, 'sssssfs']);
+  assert.deepEqual(windows({ model_type: 'mistral', sliding_window: null }), [null, undefined]);
+});
+
+test('gemma3: older configs and newer ones mean the same rotary positions', () => {
+  const older = { rope_theta: 1e6, rope_local_base_freq: 20000, rope_scaling: { rope_type: 'linear', factor: 8 } };
+  const newer = {
+    rope_parameters: {
+      full_attention: { rope_type: 'linear', factor: 8, rope_theta: 1e6 },
+      sliding_attention: { rope_type: 'default', rope_theta: 20000 },
+    },
+  };
+  assert.deepEqual(parse({ model_type: 'gemma3_text', ...older }), parse({ model_type: 'gemma3_text', ...newer }));
+});
+
 const refused: [string, Record<string, unknown>, RegExp][] = [
   ['family', { model_type: 'gpt2' }, /model_type: expected one of llama, mistral, .*, got "gpt2"/],
   ['head', { architectures: ['LlamaForSequenceClassification'] }, /architectures: expected LlamaForCausalLM/],
@@ -63,6 +111,16 @@ const refused: [string, Record<string, unknown>, RegExp][] = [
   ['rotary kind', { rope_scaling: { rope_type: 'ntk', factor: 4 } }, /rope_type: expected one of default, linear, .*, got "ntk"/],
   ['partial rotary', { partial_rotary_factor: 0.5 }, /partial_rotary_factor/],
   ['partial rotary, new form', { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.5 } }, /partial_rotary_factor/],
+  [
+    'rotary positions of local layers that are stretched',
+    {
+      model_type: 'gemma3_text',
+      rope_parameters: { full_attention: { rope_type: 'default' }, sliding_attention: { rope_type: 'linear', factor: 2 } },
+    },
+    /sliding_attention: expected rope_type default/,
+  ],
+  ['clipped projections', { model_type: 'olmoe', clip_qkv: 8 }, /clip_qkv/],
+  ['attention in both directions', { model_type: 'gemma3_text', use_bidirectional_attention: true }, /use_bidirectional_attention/],
   ['quantised weights', { quantization_config: { quant_method: 'gptq' } }, /quantization_config/],
   ['sliding window', { sliding_window: 4096 }, /sliding_window/],
 ];

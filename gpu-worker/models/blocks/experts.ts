@@ -1,0 +1,93 @@
+/**
+ * A mixture of experts (arXiv:1701.06538): a router picks a few gated MLPs for each token, and only these compute.
+ *
+ *   x ── router → softmax → the k best ── rows in groups, one for each expert ── gate_up · units · down ── back ── Σ w·y
+ *   x ── shared expert · σ(gate) ────────────────────────────────────────────────────────────────────────────── (+)
+ *
+ * The router stays in float32 in every precision: a token whose choice flips is another token.
+ */
+import type { Value } from '../../graph/ir.ts';
+import * as ops from '../../graph/ops.ts';
+import * as routing from '../../graph/routing.ts';
+import { type LinearSpec, ORIGINAL } from '../linear.ts';
+import type { Activation } from '../source/config.ts';
+import type { Building, MakeBlock } from './block.ts';
+import { gatedMlp } from './gated-mlp.ts';
+import { blockSigns, runningBasis } from './rotate.ts';
+
+export interface ExpertsOptions {
+  hidden: number;
+  /** Width of each expert. */
+  units: number;
+  count: number;
+  /** Experts that a token uses. */
+  perToken: number;
+  /** Whether the weights of the chosen are scaled to sum to one. */
+  renormalise: boolean;
+  activation: Activation;
+  /** Names below the layer: of the router, of expert e, and of its linears there. */
+  names?: { router: string; experts: string; gate: string; up: string; down: string };
+  /** Width of the expert that every token uses as well, by the weight σ(gate). */
+  shared?: number;
+}
+
+const NAMES = { router: 'mlp.gate', experts: 'mlp.experts', gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
+
+export const experts =
+  ({ hidden, units, count, perToken, renormalise, activation, names = NAMES, ...options }: ExpertsOptions): MakeBlock =>
+  (site) => {
+    const inner = runningBasis(units, site.rotated);
+    const reads = { in: hidden, bias: false, input: site.input, output: ORIGINAL };
+    const exact = { ...reads, exact: true };
+    const router: LinearSpec = { path: `${site.path}.${names.router}`, out: count, ...exact };
+    const paths = Array.from({ length: count }, (_, e) => `${site.path}.${names.experts}.${e}`);
+    const gateUps = paths.map((at): LinearSpec[] =>
+      [names.gate, names.up].map((name) => ({ path: `${at}.${name}`, out: units, ...reads })),
+    );
+    const writes = { in: units, out: hidden, bias: false, input: inner, output: site.output };
+    const downs = paths.map((at): LinearSpec[] => [{ path: `${at}.${names.down}`, ...writes }]);
+    const shared =
+      options.shared === undefined
+        ? null
+        : {
+            block: gatedMlp({ hidden, units: options.shared, activation, path: 'mlp.shared_expert' })(site),
+            gate: { path: `${site.path}.mlp.shared_expert_gate`, out: 1, ...exact },
+          };
+
+    function routed(b: Building, x: Value): Value {
+      const { g, precision } = b;
+      const logits = g.within('router', () => b.linear(x, router));
+      const { weights, chosen } = routing.best(g, ops.softmax(g, logits), perToken, renormalise);
+      const { tokens, places, counts } = routing.groupByExpert(g, chosen, perToken, count);
+      const gateUp = g.within('gate_up', () => grouped(b, precision.cut(g, x, tokens, counts, count), gateUps));
+      const hiddenUnits = precision.gatedUnits(g, gateUp, activation, blockSigns(g, inner));
+      const y = g.within('down', () => grouped(b, precision.cut(g, hiddenUnits, null, counts, count), downs));
+      return routing.weightedSum(g, ops.gatherRows(g, y, places, 'returned'), weights, perToken);
+    }
+
+    return {
+      name: 'experts',
+      linears: [router, ...(shared ? [...shared.block.linears, shared.gate] : [])],
+      fixed: gateUps.flatMap((pair, e) => [...pair, ...downs[e]!]),
+      norms: new Map(),
+      build(b, x) {
+        const { g } = b;
+        const chosen = routed(b, x);
+        if (!shared) return chosen;
+        const weight = g.within('shared_gate', () => ops.sigmoid(g, b.linear(x, shared.gate)));
+        const always = g.within('shared', () => shared.block.build(b, x));
+        return ops.add(g, chosen, ops.mul(g, always, weight, 'weighted'), 'together');
+      },
+    };
+  };
+
+/** Each group of rows through linears of its own; the groups' outputs one after another. */
+function grouped({ g, precision, weights }: Building, groups: readonly Value[], linears: readonly LinearSpec[][]): Value {
+  const products = groups.map((rows, e) => precision.product(g, rows, linears[e]!, weights));
+  const y = ops.concatRows(
+    g,
+    products.map((product) => product.y),
+  );
+  const scales = products.flatMap(({ rowScale }) => rowScale ?? []);
+  return scales.length === 0 ? y : ops.mul(g, y, ops.concatRows(g, scales), 'rescaled');
+}
