@@ -6,6 +6,7 @@ import { answerError, onError } from './middleware/errors.ts';
 import { requestId } from './middleware/request-id.ts';
 import { adapters } from './routes/adapters.ts';
 import { admin } from './routes/admin.ts';
+import { batches } from './routes/batches.ts';
 import { docs } from './routes/docs.ts';
 import { files } from './routes/files.ts';
 import { health } from './routes/health.ts';
@@ -22,7 +23,7 @@ import { usage } from './routes/usage.ts';
 export const app = new OpenAPIHono<AppEnv>();
 
 app.use(requestId(), drainRefused());
-for (const area of [health, inference, responses, files, models, adapters, tenancy, usage, admin, metrics, internal, s3])
+for (const area of [health, inference, responses, files, batches, models, adapters, tenancy, usage, admin, metrics, internal, s3])
   app.route('/', area);
 app.route('/', docs(app));
 

@@ -1,6 +1,7 @@
 /** The Worker's bindings (wrangler.toml) and what middleware leaves on a request's context. */
 
 import type { Principal } from './auth/keys.ts';
+import type { Batches } from './batches/batches.ts';
 import type { UsageDoorbell } from './billing/export.ts';
 import type { Ledger } from './billing/ledger.ts';
 import type { Fleet } from './upstream/fleet.ts';
@@ -8,6 +9,7 @@ import type { Fleet } from './upstream/fleet.ts';
 export interface Env {
   DB: D1Database;
   BUCKET: R2Bucket;
+  BATCHES: DurableObjectNamespace<Batches>;
   FLEET: DurableObjectNamespace<Fleet>;
   LEDGER: DurableObjectNamespace<Ledger>;
   USAGE_QUEUE: Queue<UsageDoorbell>;

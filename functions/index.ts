@@ -3,6 +3,7 @@ import { app } from './app.ts';
 import { consumeUsage, type UsageDoorbell } from './billing/export.ts';
 import type { Env } from './env.ts';
 
+export { Batches } from './batches/batches.ts';
 export { Ledger } from './billing/ledger.ts';
 export { Fleet } from './upstream/fleet.ts';
 

@@ -5,7 +5,7 @@ import { Receipt } from '../../shared/contract/worker.ts';
 
 const count = z.number().int().nonnegative();
 
-const ChatUsage = z.object({
+export const ChatUsage = z.object({
   prompt_tokens: count,
   completion_tokens: count,
   total_tokens: count,
