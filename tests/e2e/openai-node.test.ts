@@ -42,7 +42,9 @@ test('a stream says the same as a whole answer, with the same usage and a receip
   assert.ok(text.length > 0);
   assert.equal(text, whole.choices[0]?.message.content);
   assert.equal(finish, whole.choices[0]?.finish_reason);
-  assert.deepEqual(usage, whole.usage);
+  // The second time, all of the prompt's whole pages are there already.
+  assert.ok(usage?.prompt_tokens_details?.cached_tokens);
+  assert.deepEqual({ ...usage, prompt_tokens_details: null }, { ...whole.usage, prompt_tokens_details: null });
   assert.deepEqual(Object.keys(receipt as object).sort(), [
     'adapters',
     'base_revision',
@@ -61,6 +63,33 @@ test('completions: echo with logprobs gives null first, then one logprob a promp
   assert.equal(logprobs?.token_logprobs?.[0], null);
   assert.ok(logprobs?.token_logprobs?.slice(1).every((value) => value < 0));
   assert.equal(answer.usage?.completion_tokens, 0);
+});
+
+test('biases and penalties change what is said; a choice of several costs them all', async () => {
+  const complete = async (more: object) => {
+    const answer = await tenant.client.completions.create({
+      model: BASE,
+      prompt: 'One two three one two three',
+      temperature: 0,
+      max_tokens: 12,
+      ...more,
+    });
+    const choice = answer.choices[0] as OpenAI.CompletionChoice & { token_ids: number[] };
+    return { text: choice.text, ids: choice.token_ids, choices: answer.choices, usage: answer.usage };
+  };
+  const ids = { return_token_ids: true };
+  const plain = await complete(ids);
+  const first = plain.ids[0]!;
+  const banned = await complete({ ...ids, logit_bias: { [first]: -100 } });
+  assert.ok(!banned.ids.includes(first));
+  const forced = await complete({ ...ids, logit_bias: { [first]: 100 }, max_tokens: 4 });
+  assert.deepEqual(forced.ids, [first, first, first, first]);
+  const various = await complete({ ...ids, logit_bias: { [first]: 8 }, frequency_penalty: 2, presence_penalty: 2, repetition_penalty: 2 });
+  assert.ok(new Set(various.ids).size > new Set((await complete({ ...ids, logit_bias: { [first]: 8 } })).ids).size);
+
+  const best = await complete({ temperature: 1, seed: 5, n: 2, best_of: 4, ignore_eos: true });
+  assert.equal(best.choices.length, 2);
+  assert.equal(best.usage?.completion_tokens, 4 * 12);
 });
 
 test('errors arrive as the client’s own classes', async () => {

@@ -10,7 +10,7 @@ import { BASE, TestStack as Stack, type TestStack, type TestTenant } from './sta
 const exec = promisify(execFile);
 
 const PROGRAM = `
-import json, openai, sys
+import json, openai, pydantic, sys
 base = sys.argv[1]
 client = openai.OpenAI(max_retries=0)
 ask = dict(model=base, messages=[{"role": "user", "content": "What is the capital of France?"}], temperature=0, max_tokens=16)
@@ -21,6 +21,21 @@ for chunk in client.chat.completions.create(**ask, stream=True, stream_options={
         streamed += chunk.choices[0].delta.content or ""
     usage = chunk.usage
 completion = client.completions.create(model=base, prompt="The sky is", max_tokens=4, temperature=0, echo=True, logprobs=1)
+tool = {"type": "function", "function": {"name": "get_weather", "strict": True, "parameters": {
+    "type": "object", "properties": {"city": {"type": "string", "maxLength": 30}}, "required": ["city"], "additionalProperties": False}}}
+forced = dict(model=base, messages=ask["messages"], temperature=0, max_tokens=80, tools=[tool], tool_choice="required", parallel_tool_calls=False)
+called = client.chat.completions.create(**forced).choices[0]
+with client.chat.completions.stream(**forced) as stream:
+    kinds = {event.type for event in stream}
+    put_together = stream.get_final_completion().choices[0].message.tool_calls[0].function
+result = {"role": "tool", "tool_call_id": called.message.tool_calls[0].id, "content": "rain"}
+after = client.chat.completions.create(**{**forced, "tool_choice": "none", "messages": [*ask["messages"], called.message, result]})
+
+class Capital(pydantic.BaseModel):
+    city: str
+    millions: int
+
+parsed = client.chat.completions.parse(model=base, messages=ask["messages"], temperature=0, max_tokens=200, response_format=Capital)
 try:
     client.chat.completions.create(**{**ask, "model": "nobody"})
     error = None
@@ -35,6 +50,11 @@ json.dump({
     "completion": completion.choices[0].text,
     "offsets": completion.choices[0].logprobs.text_offset[:2],
     "error": error,
+    "called": [called.finish_reason, called.message.content, called.message.tool_calls[0].function.name],
+    "arguments": [called.message.tool_calls[0].function.arguments, put_together.arguments],
+    "told": "tool_calls.function.arguments.done" in kinds,
+    "after": after.choices[0].message.content,
+    "parsed": isinstance(parsed.choices[0].message.parsed, Capital),
 }, sys.stdout)
 `;
 
@@ -60,4 +80,11 @@ test('the Python client works unmodified', async () => {
   assert.match(String(seen['completion']), /^The sky is/);
   assert.deepEqual(seen['offsets'], [0, 3]);
   assert.equal(seen['error'], 'model_not_found');
+  assert.deepEqual(seen['called'], ['tool_calls', null, 'get_weather']);
+  const [wholeArguments, streamedArguments] = seen['arguments'] as string[];
+  assert.equal(streamedArguments, wholeArguments);
+  assert.equal(typeof (JSON.parse(wholeArguments!) as { city: string }).city, 'string');
+  assert.equal(seen['told'], true);
+  assert.ok(String(seen['after']).length > 0);
+  assert.equal(seen['parsed'], true);
 });
