@@ -1,44 +1,22 @@
 /** What was acknowledged survives a kill of the edge. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { BASE, Peer, usageOf } from '../support/peer.ts';
-import { ADMIN_KEY, callerOf, S3_SECRET, SECRET, startStack } from '../support/stack.ts';
+import { spawnEdge } from '../support/spawn.ts';
+import { ADMIN_KEY, callerOf, startStack } from '../support/stack.ts';
 import { upload } from '../support/upload.ts';
 
 const homes: string[] = [];
 after(() => Promise.all(homes.map((home) => rm(home, { recursive: true, force: true }))));
 
-/** cli/edge.ts as a program of its own. */
-async function spawnEdge(home: string) {
-  const child = spawn(process.execPath, [fileURLToPath(new URL('../../../cli/edge.ts', import.meta.url))], {
-    env: {
-      ...process.env,
-      PORT: '0',
-      SWITCHYARD_HOME: home,
-      SWITCHYARD_SECRET: SECRET,
-      SWITCHYARD_S3_SECRET: S3_SECRET,
-      SWITCHYARD_ADMIN_KEY_HASH: createHash('sha256').update(ADMIN_KEY).digest('hex'),
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
-  const { ready, url } = JSON.parse(line) as { ready: boolean; url: string };
-  assert.equal(ready, true);
-  return { child, url };
-}
-
 test('kill -9: tenants, keys, adapters and settled usage are there after a restart', async () => {
   const home = await mkdtemp(join(tmpdir(), 'switchyard-edge-'));
   homes.push(home);
-  const { child, url } = await spawnEdge(home);
+  const { kill, url } = await spawnEdge(home);
   const peer = await Peer.start(url);
   const created = await callerOf(url, ADMIN_KEY).post('/v1/admin/tenants', { name: 'x', credit: 1 });
   const tenant = callerOf(url, created.body.key);
@@ -46,8 +24,7 @@ test('kill -9: tenants, keys, adapters and settled usage are there after a resta
   assert.equal((await tenant.post('/v1/completions', { model: 'kept', prompt: 'x' })).status, 200);
   await peer.report([usageOf(peer.generated[0]!, { prompt: 10, completion: 5 })]);
   const usage = await tenant.get('/v1/usage');
-  child.kill('SIGKILL');
-  await once(child, 'exit');
+  await kill();
   await assert.rejects(fetch(`${url}/health`), 'nothing serves the port any more');
   await peer.stop();
 
