@@ -1,11 +1,8 @@
 /** What the sampler sees of a grammar: which tokens may come next, as one bit for each. */
 
 export type Allowed =
-  | { type: 'all' }
   /** Bit i % 32 of word i / 32 is token i's. Valid until the next `accept`. */
-  | { type: 'some'; mask: Int32Array }
-  | { type: 'pending' }
-  | { type: 'failed'; message: string };
+  { type: 'some'; mask: Int32Array } | { type: 'pending' } | { type: 'failed'; message: string };
 
 /** Where one sequence stands in its grammar. */
 export interface GrammarState {

@@ -1,6 +1,6 @@
 /**
- * What main thread, engine thread and grammar thread say to each other. Grammars are compiled and matched in a thread of
- * their own, since compiling takes as long as several steps and what was compiled cannot be moved between threads. Masks
+ * What main thread, engine thread and grammar threads say to each other. Grammars are compiled and matched in threads of
+ * their own, since compiling can take as long as many steps, and what was compiled cannot be moved between threads. Masks
  * come back through shared memory, so that the engine can wait for one without returning to its event loop.
  */
 import { createHash } from 'node:crypto';
@@ -9,18 +9,27 @@ import type { Grammar } from '../../../shared/contract/engine.ts';
 
 export interface GrammarThreadSettings {
   basePath: string;
-  /** One word, 1 while the thread compiles. */
-  busy: SharedArrayBuffer;
 }
 
 /** Main thread → grammar thread. */
-export type ToGrammarThread = { type: 'engine'; port: MessagePort } | { type: 'compile'; call: number; key: string; grammar: Grammar };
-/** Grammar thread → main thread. `error`: why the grammar cannot be compiled. */
-export type FromGrammarThread = { call: number; error: string | null };
+export type ToGrammarThread =
+  | { type: 'compile'; call: number; grammar: Grammar }
+  /** From here states are opened. */
+  | { type: 'serve'; port: MessagePort }
+  /** To there states of grammars go that this thread has not compiled. */
+  | { type: 'pass on'; port: MessagePort };
 
-/** Engine thread → grammar thread. `state` numbers one sequence's place in its grammar. */
-export type FromEngineThread =
-  | { type: 'open'; state: number; key: string; grammar: Grammar; memory: SharedArrayBuffer }
+/** `broken`: the library aborted, and the thread is of no use any more. */
+export interface GrammarError {
+  kind: 'invalid' | 'unsupported' | 'broken';
+  message: string;
+}
+/** Grammar thread → main thread. */
+export type FromGrammarThread = { type: 'ready' } | { type: 'compiled'; call: number; milliseconds: number; error: GrammarError | null };
+
+/** Engine thread → grammar thread, and on to the next. `state` numbers one sequence's place in its grammar. */
+export type ToStates =
+  | { type: 'open'; state: number; grammar: Grammar; memory: SharedArrayBuffer }
   | { type: 'accept'; state: number; id: number }
   | { type: 'close'; state: number };
 
@@ -32,11 +41,10 @@ export const ANSWERS = 0;
 export const VERDICT = 1;
 export const MASK = 2;
 /** Verdicts. */
-export const SOME_ALLOWED = 0;
-export const ALL_ALLOWED = 1;
-export const REJECTED = 2;
+export const ALLOWED = 0;
+export const REJECTED = 1;
 
 export const maskWords = (vocabulary: number): number => Math.ceil(vocabulary / 32);
 
 /** Equal for equal grammars. */
-export const keyOf = (grammar: Grammar): string => createHash('sha256').update(JSON.stringify(grammar)).digest('hex');
+export const keyOf = (grammar: Grammar): string => createHash('sha256').update(JSON.stringify(grammar)).digest('base64');

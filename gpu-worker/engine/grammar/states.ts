@@ -1,64 +1,61 @@
-/** The engine thread's end of the grammar thread: opens a state for each sequence and waits for its masks. */
+/** The engine thread's end of the grammar threads: opens a state for each sequence and waits for its masks. */
 import type { MessagePort } from 'node:worker_threads';
 import type { Grammar } from '../../../shared/contract/engine.ts';
 import type { Allowed, GrammarState } from './mask.ts';
-import { ALL_ALLOWED, ANSWERS, type FromEngineThread, keyOf, MASK, maskWords, REJECTED, SOME_ALLOWED, VERDICT } from './protocol.ts';
+import { ALLOWED, ANSWERS, MASK, maskWords, REJECTED, type ToStates, VERDICT } from './protocol.ts';
 
-/** A mask takes some 20 µs, and is made while the step runs; longer waits mean that the thread had no core or compiles. */
-const PATIENCE_MS = 20;
-const GLANCE_MS = 1;
+/** A mask is made while the step runs, in some 20 µs; what takes longer waits for a compilation, and is not waited for again. */
+const PATIENCE_MS = 5;
 
 export class GrammarStates {
   readonly #port: MessagePort;
-  readonly #busy: Int32Array;
   readonly #words: number;
   #last = 0;
 
-  /** `busy`: as the grammar thread has it. `vocabulary`: rows of logits. */
-  constructor(port: MessagePort, busy: SharedArrayBuffer, vocabulary: number) {
+  /** `port`: Grammars.port, moved to this thread. `vocabulary`: logits in a row. */
+  constructor(port: MessagePort, vocabulary: number) {
     this.#port = port;
-    this.#busy = new Int32Array(busy);
     this.#words = maskWords(vocabulary);
   }
 
-  /** At the grammar's beginning. The grammar must have been prepared by the main thread. */
+  /** At the grammar's beginning. The main thread must have prepared the grammar. */
   open(grammar: Grammar): GrammarState {
     const state = ++this.#last;
     const memory = new SharedArrayBuffer((MASK + this.#words) * Int32Array.BYTES_PER_ELEMENT);
     const words = new Int32Array(memory);
     const mask = words.subarray(MASK);
-    const send = (message: FromEngineThread): void => this.#port.postMessage(message);
+    const send = (message: ToStates): void => this.#port.postMessage(message);
     let asked = 1;
-    send({ type: 'open', state, key: keyOf(grammar), grammar, memory });
+    let late = false;
+    send({ type: 'open', state, grammar, memory });
     return {
-      allowed: (): Allowed => {
-        if (!this.#answered(words, asked)) return { type: 'pending' };
-        const verdict = words[VERDICT]!;
-        switch (verdict) {
-          case SOME_ALLOWED:
-            return { type: 'some', mask };
-          case ALL_ALLOWED:
-            return { type: 'all' };
-          case REJECTED:
-            return { type: 'failed', message: 'the grammar does not allow what was generated' };
-          default:
-            throw new Error(`grammar: verdict ${verdict} is not known`);
-        }
+      allowed() {
+        late = !answered(words, asked, late ? 0 : PATIENCE_MS);
+        return late ? { type: 'pending' } : verdictOf(words[VERDICT]!, mask);
       },
-      accept: (id) => {
+      accept(id) {
         asked++;
         send({ type: 'accept', state, id });
       },
       close: () => send({ type: 'close', state }),
     };
   }
+}
 
-  #answered(words: Int32Array, asked: number): boolean {
-    for (let waited = 0; ; waited += GLANCE_MS) {
-      const answers = Atomics.load(words, ANSWERS);
-      if (answers === asked) return true;
-      if (waited >= PATIENCE_MS || Atomics.load(this.#busy, 0) === 1) return false;
-      Atomics.wait(words, ANSWERS, answers, GLANCE_MS);
-    }
+function answered(words: Int32Array, asked: number, patience: number): boolean {
+  if (Atomics.load(words, ANSWERS) === asked) return true;
+  if (patience === 0) return false;
+  Atomics.wait(words, ANSWERS, asked - 1, patience);
+  return Atomics.load(words, ANSWERS) === asked;
+}
+
+function verdictOf(verdict: number, mask: Int32Array): Allowed {
+  switch (verdict) {
+    case ALLOWED:
+      return { type: 'some', mask };
+    case REJECTED:
+      return { type: 'failed', message: 'the grammar does not allow what was generated' };
+    default:
+      throw new Error(`grammar: verdict ${verdict} is not known`);
   }
 }

@@ -37,16 +37,16 @@ export class TokenChooser {
 
   /** `logits`: one row, [vocabulary], of the position after everything chosen so far. */
   choose(logits: Float32Array): Choice {
-    const allowed = this.#grammar?.allowed() ?? { type: 'all' };
-    if (allowed.type === 'pending' || allowed.type === 'failed') return allowed;
+    const allowed = this.#grammar?.allowed();
+    if (allowed && allowed.type !== 'some') return allowed;
     let row = logits;
-    if (allowed.type === 'some' || this.#edits.some) {
+    if (allowed || this.#edits.some) {
       if (scratch.length !== logits.length) scratch = new Float32Array(logits.length);
       scratch.set(logits);
       row = scratch;
     }
     if (this.#edits.some) this.#edits.apply(row);
-    if (allowed.type === 'some') {
+    if (allowed) {
       applyMask(row, allowed.mask);
       if (row[argmax(row)] === Number.NEGATIVE_INFINITY)
         return { type: 'failed', message: 'the grammar leaves no token of this base to go on with' };

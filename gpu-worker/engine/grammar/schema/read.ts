@@ -1,0 +1,315 @@
+/**
+ * JSON Schema (2020-12, as far as a grammar can honour it) → shapes. A keyword that is not honoured where it stands is
+ * refused by name: strict output promises that every answer fits the schema.
+ *
+ * Narrower than the standard, so that what is promised holds: objects without `additionalProperties` have only their
+ * `properties`, in that order, since a further key could repeat one of them; `format` is asserted.
+ */
+import { z } from 'zod';
+import { FORMATS, patternOfFormat } from './formats.ts';
+import { type Pattern, readPattern } from './pattern.ts';
+import type { Bound, SchemaShape, Shape } from './shape.ts';
+
+/** What a reader of the schema may come across: more of it costs more to compile than an answer is worth. */
+const DEPTH = 32;
+const NODES = 5000;
+const VALUES = 2000;
+
+/** A schema that is wrong or not honoured; `message` says where and why. */
+export class SchemaProblem extends Error {
+  readonly kind: 'invalid' | 'unsupported';
+  constructor(kind: 'invalid' | 'unsupported', at: string, what: string) {
+    super(`schema${at}: ${what}`);
+    this.kind = kind;
+  }
+}
+
+const count = z.number().int().min(0).max(10_000);
+const text = z.string();
+const node = z.union([z.boolean(), z.record(z.string(), z.unknown())]);
+const TYPES = ['null', 'boolean', 'integer', 'number', 'string', 'array', 'object'] as const;
+type Type = (typeof TYPES)[number];
+const type = z.union([z.enum(TYPES), z.array(z.enum(TYPES)).min(1)]);
+
+/** Keywords that ask for nothing. */
+const notes = {
+  title: z.unknown().optional(),
+  description: z.unknown().optional(),
+  default: z.unknown().optional(),
+  examples: z.unknown().optional(),
+  deprecated: z.unknown().optional(),
+  readOnly: z.unknown().optional(),
+  writeOnly: z.unknown().optional(),
+  $comment: z.unknown().optional(),
+  $schema: z.unknown().optional(),
+  $defs: z.record(z.string(), z.unknown()).optional(),
+  definitions: z.record(z.string(), z.unknown()).optional(),
+};
+const limit = z.number().optional();
+/** 2^53 is where JSON numbers stop being exact. */
+const exact = z.number().int().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER).optional();
+
+const BY_TYPE = {
+  null: z.strictObject({}),
+  boolean: z.strictObject({}),
+  integer: z.strictObject({ minimum: exact, maximum: exact, exclusiveMinimum: exact, exclusiveMaximum: exact }),
+  number: z.strictObject({ minimum: limit, maximum: limit, exclusiveMinimum: limit, exclusiveMaximum: limit }),
+  string: z.strictObject({ minLength: count.optional(), maxLength: count.optional(), pattern: text.optional(), format: text.optional() }),
+  array: z.strictObject({
+    items: node.optional(),
+    prefixItems: z.array(node).optional(),
+    minItems: count.optional(),
+    maxItems: count.optional(),
+    uniqueItems: z.literal(false).optional(),
+  }),
+  object: z.strictObject({
+    properties: z.record(z.string(), node).optional(),
+    required: z.array(text).optional(),
+    additionalProperties: node.optional(),
+  }),
+} satisfies Record<Type, z.ZodType>;
+const keywordsOf = (of: Type): readonly string[] => Object.keys(BY_TYPE[of].shape);
+
+const REF = z.strictObject({ ...notes, $ref: text });
+const CONST = z.strictObject({ ...notes, type: type.optional(), const: z.unknown() });
+const ENUM = z.strictObject({ ...notes, type: type.optional(), enum: z.array(z.unknown()).min(1) });
+const ANY_OF = z.strictObject({ ...notes, anyOf: z.array(node).min(1) });
+const ALL_OF = z.strictObject({ ...notes, allOf: z.array(node).length(1) });
+
+export function readSchema(schema: unknown): SchemaShape {
+  return new SchemaReader(schema).read();
+}
+
+class SchemaReader {
+  readonly #schema: unknown;
+  readonly #named = new Map<string, Shape>();
+  readonly #unread: string[] = [];
+  #nodes = 0;
+  #values = 0;
+
+  constructor(schema: unknown) {
+    this.#schema = schema;
+  }
+
+  read(): SchemaShape {
+    const root = this.#node(this.#schema, '', 0);
+    for (let pointer = this.#unread.pop(); pointer !== undefined; pointer = this.#unread.pop()) {
+      this.#named.set(pointer, this.#node(this.#lookUp(pointer), pointer, 0));
+    }
+    return { root, named: this.#named };
+  }
+
+  #node(schema: unknown, at: string, depth: number): Shape {
+    if (depth > DEPTH) throw new SchemaProblem('invalid', at, `nested more than ${DEPTH} deep`);
+    if (++this.#nodes > NODES) throw new SchemaProblem('invalid', at, `more than ${NODES} parts`);
+    if (schema === true) return { kind: 'any' };
+    if (schema === false) throw new SchemaProblem('unsupported', at, 'false is only honoured as items and additionalProperties');
+    if (typeof schema !== 'object' || schema === null || Array.isArray(schema))
+      throw new SchemaProblem('invalid', at, `expected an object or a boolean, got ${JSON.stringify(schema).slice(0, 100)}`);
+    if ('$ref' in schema) return this.#ref(parse(REF, schema, at).$ref, at);
+    if ('const' in schema) {
+      const { type: types, const: value } = parse(CONST, schema, at);
+      return this.#literal([value], types, `${at}/const`);
+    }
+    if ('enum' in schema) {
+      const { type: types, enum: values } = parse(ENUM, schema, at);
+      return this.#literal(values, types, `${at}/enum`);
+    }
+    if ('anyOf' in schema) {
+      const options = parse(ANY_OF, schema, at).anyOf;
+      return { kind: 'either', options: options.map((option, i) => this.#node(option, `${at}/anyOf/${i}`, depth + 1)) };
+    }
+    if ('allOf' in schema) return this.#node(parse(ALL_OF, schema, at).allOf[0], `${at}/allOf/0`, depth + 1);
+    return this.#typed(schema as Record<string, unknown>, at, depth);
+  }
+
+  #ref(ref: string, at: string): Shape {
+    const pointer = /^#((?:\/.*)?)$/s.exec(ref)?.[1];
+    if (pointer === undefined) throw new SchemaProblem('unsupported', at, `$ref "${ref}": only references into the schema itself ("#/…")`);
+    if (!this.#named.has(pointer)) {
+      // A place until it is read, so that it is read once.
+      this.#named.set(pointer, { kind: 'any' });
+      this.#unread.push(pointer);
+    }
+    return { kind: 'ref', to: pointer };
+  }
+
+  #lookUp(pointer: string): unknown {
+    let found: unknown = this.#schema;
+    for (const part of pointer.split('/').slice(1)) {
+      const key = unescaped(part).replaceAll('~1', '/').replaceAll('~0', '~');
+      if (typeof found !== 'object' || found === null || !Object.hasOwn(found, key))
+        throw new SchemaProblem('invalid', '', `$ref "#${pointer}": there is no "${key}"`);
+      found = (found as Record<string, unknown>)[key];
+    }
+    return found;
+  }
+
+  #literal(values: readonly unknown[], types: z.infer<typeof type> | undefined, at: string): Shape {
+    this.#values += values.length;
+    if (this.#values > VALUES) throw new SchemaProblem('invalid', at, `more than ${VALUES} values in all`);
+    const allowed = types === undefined ? null : [types].flat();
+    const odd = values.find((value) => allowed && !allowed.some((name) => isOfType(value, name)));
+    if (odd !== undefined)
+      throw new SchemaProblem('invalid', at, `${JSON.stringify(odd).slice(0, 100)} is not of type ${allowed?.join(' or ')}`);
+    return { kind: 'literal', values: [...values] };
+  }
+
+  #typed(schema: Record<string, unknown>, at: string, depth: number): Shape {
+    const asks = Object.keys(schema).filter((key) => !Object.hasOwn(notes, key));
+    const types = [parse(z.object({ type: type.optional() }), schema, at).type ?? inferredType(asks)].flat();
+    if (types[0] === undefined) {
+      if (asks.length === 0) return { kind: 'any' };
+      throw new SchemaProblem('unsupported', at, `"${asks[0]}" is not honoured without a type`);
+    }
+    const stray = asks.find((key) => key !== 'type' && !types.some((name) => name && keywordsOf(name).includes(key)));
+    if (stray !== undefined) throw new SchemaProblem('unsupported', at, `"${stray}" is not honoured for type ${types.join(' or ')}`);
+    parse(z.looseObject(notes), schema, at);
+    const options = types.flatMap((name) => (name ? [this.#ofType(name, schema, at, depth)] : []));
+    return options.length === 1 ? options[0]! : { kind: 'either', options };
+  }
+
+  #ofType(name: Type, schema: Record<string, unknown>, at: string, depth: number): Shape {
+    const own = Object.fromEntries(keywordsOf(name).flatMap((key) => (key in schema ? [[key, schema[key]]] : [])));
+    switch (name) {
+      case 'null':
+      case 'boolean':
+        return { kind: name };
+      case 'integer': {
+        const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = parse(BY_TYPE.integer, own, at);
+        const least = largest(minimum, exclusiveMinimum === undefined ? undefined : exclusiveMinimum + 1);
+        const most = smallest(maximum, exclusiveMaximum === undefined ? undefined : exclusiveMaximum - 1);
+        if (least !== null && most !== null && least > most)
+          throw new SchemaProblem('invalid', at, `no integer is at least ${least} and at most ${most}`);
+        return { kind: 'integer', least, most };
+      }
+      case 'number':
+        return numberShape(parse(BY_TYPE.number, own, at));
+      case 'string':
+        return stringShape(parse(BY_TYPE.string, own, at), at);
+      case 'array':
+        return this.#array(parse(BY_TYPE.array, own, at), at, depth);
+      case 'object':
+        return this.#object(parse(BY_TYPE.object, own, at), at, depth);
+      default:
+        return name satisfies never;
+    }
+  }
+
+  #array({ items, prefixItems, minItems, maxItems }: z.infer<typeof BY_TYPE.array>, at: string, depth: number): Shape {
+    const first = (prefixItems ?? []).map((item, i) => this.#node(item, `${at}/prefixItems/${i}`, depth + 1));
+    const rest = items === false ? null : this.#node(items ?? true, `${at}/items`, depth + 1);
+    const most = rest ? (maxItems ?? null) : Math.min(maxItems ?? first.length, first.length);
+    const least = minItems ?? 0;
+    if (most !== null && least > most) throw new SchemaProblem('invalid', at, `no array has at least ${least} and at most ${most} items`);
+    return { kind: 'array', first, rest, least, most };
+  }
+
+  #object({ properties = {}, required = [], additionalProperties }: z.infer<typeof BY_TYPE.object>, at: string, depth: number): Shape {
+    const names = Object.keys(properties);
+    const missing = required.find((name) => !Object.hasOwn(properties, name));
+    if (missing !== undefined) throw new SchemaProblem('unsupported', `${at}/required`, `"${missing}" is not among the properties`);
+    if (names.length > 0 && additionalProperties !== undefined && additionalProperties !== false)
+      throw new SchemaProblem('unsupported', `${at}/additionalProperties`, 'other than false is not honoured beside properties');
+    const open = names.length === 0 && additionalProperties !== false;
+    return {
+      kind: 'object',
+      properties: names.map((name) => ({
+        name,
+        shape: this.#node(properties[name], `${at}/properties/${name}`, depth + 1),
+        required: required.includes(name),
+      })),
+      rest: open ? this.#node(additionalProperties ?? true, `${at}/additionalProperties`, depth + 1) : null,
+    };
+  }
+}
+
+function parse<T extends z.ZodType>(of: T, schema: unknown, at: string): z.infer<T> {
+  const parsed = of.safeParse(schema);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  if (issue.code === 'unrecognized_keys') throw new SchemaProblem('unsupported', at, `"${issue.keys[0]}" is not honoured here`);
+  if (issue.code === 'invalid_value' && issue.path.at(-1) === 'uniqueItems')
+    throw new SchemaProblem('unsupported', at, '"uniqueItems" is not honoured');
+  if (issue.path[0] === 'allOf') throw new SchemaProblem('unsupported', `${at}/allOf`, 'only one schema in it is honoured');
+  throw new SchemaProblem('invalid', `${at}/${issue.path.join('/')}`, issue.message);
+}
+
+/** As most tools write schemas, `type` may be left to be guessed for containers. */
+function inferredType(keywords: readonly string[]): Type | undefined {
+  return (['object', 'array'] as const).find((name) => keywords.some((key) => keywordsOf(name).includes(key)));
+}
+
+function isOfType(value: unknown, name: Type): boolean {
+  switch (name) {
+    case 'null':
+      return value === null;
+    case 'array':
+      return Array.isArray(value);
+    case 'object':
+      return typeof value === 'object' && value !== null && !Array.isArray(value);
+    case 'integer':
+      return Number.isInteger(value);
+    case 'boolean':
+    case 'number':
+    case 'string':
+      // The names are JavaScript's.
+      return typeof value === name;
+    default:
+      return name satisfies never;
+  }
+}
+
+/** A part of a pointer in a URI fragment; as it stands if that is not what it is. */
+function unescaped(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+const given = (values: readonly (number | undefined)[]): number[] => values.filter((value) => value !== undefined);
+const largest = (...values: (number | undefined)[]): number | null => (given(values).length > 0 ? Math.max(...given(values)) : null);
+const smallest = (...values: (number | undefined)[]): number | null => (given(values).length > 0 ? Math.min(...given(values)) : null);
+
+function numberShape(range: z.infer<typeof BY_TYPE.number>): Shape {
+  const bound = (
+    inclusive: number | undefined,
+    exclusive: number | undefined,
+    tighter: (a: number, b: number) => boolean,
+  ): Bound | null => {
+    if (exclusive !== undefined && (inclusive === undefined || exclusive === inclusive || tighter(exclusive, inclusive)))
+      return { value: exclusive, exclusive: true };
+    return inclusive === undefined ? null : { value: inclusive, exclusive: false };
+  };
+  return {
+    kind: 'number',
+    least: bound(range.minimum, range.exclusiveMinimum, (a, b) => a > b),
+    most: bound(range.maximum, range.exclusiveMaximum, (a, b) => a < b),
+  };
+}
+
+function stringShape({ minLength, maxLength, pattern, format }: z.infer<typeof BY_TYPE.string>, at: string): Shape {
+  const kinds = [...(pattern === undefined ? [] : ['pattern']), ...(format === undefined ? [] : ['format'])];
+  if (minLength !== undefined || maxLength !== undefined) kinds.push(minLength === undefined ? 'maxLength' : 'minLength');
+  if (kinds.length > 1) throw new SchemaProblem('unsupported', at, `"${kinds[0]}" and "${kinds[1]}" together are not honoured`);
+  if (pattern !== undefined) return { kind: 'pattern', pattern: patternOf(pattern, `${at}/pattern`) };
+  if (format !== undefined) {
+    const known = patternOfFormat(format);
+    if (known === undefined)
+      throw new SchemaProblem('unsupported', `${at}/format`, `"${format}" is not honoured (those that are: ${FORMATS.join(', ')})`);
+    return { kind: 'pattern', pattern: readPattern(known) };
+  }
+  if (maxLength !== undefined && (minLength ?? 0) > maxLength)
+    throw new SchemaProblem('invalid', at, `no string has at least ${minLength} and at most ${maxLength} characters`);
+  return { kind: 'string', least: minLength ?? 0, most: maxLength ?? null };
+}
+
+function patternOf(source: string, at: string): Pattern {
+  try {
+    return readPattern(source);
+  } catch (cause) {
+    throw new SchemaProblem('unsupported', at, cause instanceof Error ? cause.message : String(cause));
+  }
+}
