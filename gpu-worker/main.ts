@@ -7,6 +7,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import pino from 'pino';
+import type { HeartbeatAnswer } from '../shared/contract/worker.ts';
 import { randomId } from '../shared/ids.ts';
 import { ImageLoader } from './adapters/loader.ts';
 import { baseModules } from './base-modules.ts';
@@ -118,13 +119,19 @@ async function main(): Promise<void> {
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 
   const stopping = new AbortController();
+  let pins: HeartbeatAnswer['pins'] = null;
   const beat = async (signal: AbortSignal) => {
     const { slots, active, queued } = await engine.stats().catch((error: unknown) => {
       if (!signal.aborted) fatal(error);
       throw error;
     });
     const beatUrl = settings.SWITCHYARD_WORKER_URL ?? url;
-    return await edge.heartbeat({ worker, url: beatUrl, bases: [engine.base], slots, active, queued }, signal);
+    const beat = { worker, url: beatUrl, bases: [engine.base], slots, active, queued, pins: pins?.name ?? null };
+    const answer = await edge.heartbeat(beat, signal);
+    pins = answer.pins ?? pins;
+    // Each time, since a load may have failed.
+    adapters.pin(new Set(pins?.digests));
+    return answer.interval_ms;
   };
   const beating = keepBeating(beat, stopping.signal, (error) => log.warn(`heartbeat failed: ${reasonOf(error)}`));
   flush();

@@ -23,40 +23,45 @@ const { card: _card, ...summaryColumns } = {
   createdAt: adapterVersions.createdAt,
   card: adapterVersions.card,
 };
+/** A pin of this version follows the newest. */
+export const NEWEST = 0;
+/** 1 when the version is pinned, by itself or as the newest. */
+const pinned = sql<number>`exists (select 1 from adapter_pins p where p.adapter_id = ${adapters.id}
+  and (p.version = ${adapterVersions.version} or (p.version = ${NEWEST} and ${isNewest})))`;
 
 /** The newest version of each adapter, oldest adapter first. */
 export async function listAdapters(env: Env, tenant: string): Promise<(AdapterSummary & { tenant: string })[]> {
   const rows = await database(env)
-    .select({ adapter: adapters, version: summaryColumns })
+    .select({ adapter: adapters, version: summaryColumns, pinned })
     .from(adapters)
     .innerJoin(adapterVersions, eq(adapterVersions.adapterId, adapters.id))
     .where(and(eq(adapters.tenantId, tenant), isNewest))
     .orderBy(asc(adapters.createdAt), asc(adapters.id));
-  return rows.map(({ adapter, version }) => ({ ...summary(adapter, version), tenant }));
+  return rows.map(({ adapter, version, pinned }) => ({ ...summary(adapter, version, pinned), tenant }));
 }
 
 /** The newest version. Throws Failure 'not_found'. */
 export async function getAdapter(env: Env, tenant: string, name: string): Promise<Adapter> {
   const row = await database(env)
-    .select({ adapter: adapters, version: adapterVersions })
+    .select({ adapter: adapters, version: adapterVersions, pinned })
     .from(adapters)
     .innerJoin(adapterVersions, eq(adapterVersions.adapterId, adapters.id))
     .where(and(eq(adapters.tenantId, tenant), eq(adapters.name, name), isNewest))
     .get();
   if (!row) throw modelNotFound(name, 'name');
-  return full(row.adapter, row.version);
+  return full(row.adapter, row.version, row.pinned);
 }
 
 /** Newest first. Throws Failure 'not_found'. */
 export async function listVersions(env: Env, tenant: string, name: string): Promise<AdapterSummary[]> {
   const rows = await database(env)
-    .select({ adapter: adapters, version: summaryColumns })
+    .select({ adapter: adapters, version: summaryColumns, pinned })
     .from(adapters)
     .innerJoin(adapterVersions, eq(adapterVersions.adapterId, adapters.id))
     .where(and(eq(adapters.tenantId, tenant), eq(adapters.name, name)))
     .orderBy(desc(adapterVersions.version));
   if (rows.length === 0) throw modelNotFound(name, 'name');
-  return rows.map(({ adapter, version }) => summary(adapter, version));
+  return rows.map(({ adapter, version, pinned }) => summary(adapter, version, pinned));
 }
 
 export async function requireFree(env: Env, tenant: string, name: string): Promise<void> {
@@ -79,23 +84,23 @@ export async function createAdapter(env: Env, tenant: string, name: string, uplo
   } catch (error) {
     throw isUniqueViolation(error) ? nameTaken(name) : error;
   }
-  return full(adapter, version);
+  return full(adapter, version, 0);
 }
 
 /** The next version of an adapter; one statement, so that two uploads at once get two numbers. Throws Failure 'not_found' if it was deleted meanwhile. */
 export async function addVersion(env: Env, tenant: string, current: Adapter, upload: string, sealed: SealResult): Promise<Adapter> {
   const createdAt = Date.now();
   const columns = versionColumns(upload, sealed);
-  const row = await database(env).get<{ version: number } | undefined>(sql`
+  const row = await database(env).get<{ version: number; pinned: number } | undefined>(sql`
     insert into adapter_versions (adapter_id, version, digest, base_revision, bytes, upload, card, created_at)
     select adapter_id, max(version) + 1, ${columns.digest}, ${columns.baseRevision}, ${columns.bytes}, ${upload},
       ${JSON.stringify(columns.card)}, ${createdAt}
     from adapter_versions where adapter_id = ${current.id} group by adapter_id
-    returning version`);
+    returning version, exists (select 1 from adapter_pins p where p.adapter_id = ${current.id} and p.version = ${NEWEST}) as pinned`);
   if (!row) throw modelNotFound(current.name, 'name');
   forgetName(tenant, current.name);
   const { id, name, base } = current;
-  return full({ id, name, base }, { version: row.version, ...columns, createdAt });
+  return full({ id, name, base }, { version: row.version, ...columns, createdAt }, row.pinned);
 }
 
 /** Answers the uploads whose packages may go now. Throws Failure 'not_found'. */
@@ -123,12 +128,26 @@ function versionColumns(upload: string, sealed: SealResult) {
 type Named = Pick<AdapterRow, 'id' | 'name' | 'base'>;
 type Listed = Pick<VersionRow, 'version' | 'digest' | 'bytes' | 'createdAt'>;
 
-function summary({ id, name, base }: Named, v: Listed): AdapterSummary {
+function summary({ id, name, base }: Named, v: Listed, pinned: number): AdapterSummary {
   const created = Math.floor(v.createdAt / 1000);
-  return { id, object: 'adapter', name, version: v.version, digest: v.digest, base, status: 'ready', bytes: v.bytes, created };
+  return {
+    id,
+    object: 'adapter',
+    name,
+    version: v.version,
+    digest: v.digest,
+    base,
+    status: 'ready',
+    bytes: v.bytes,
+    pinned: pinned === 1,
+    created,
+  };
 }
 
-const full = (adapter: Named, v: Listed & Pick<VersionRow, 'card'>): Adapter => ({ ...summary(adapter, v), card: v.card });
+const full = (adapter: Named, v: Listed & Pick<VersionRow, 'card'>, pinned: number): Adapter => ({
+  ...summary(adapter, v, pinned),
+  card: v.card,
+});
 
 function nameTaken(name: string): Failure {
   const message = `An adapter named ${JSON.stringify(name)} exists: choose another name, delete it, or POST another version of it.`;

@@ -1,14 +1,15 @@
-/** Adapters: upload, versions, card, deletion. A 201 means sealed, stored and servable. */
+/** Adapters: upload, versions, card, pins, deletion. A 201 means sealed, stored and servable. */
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { z } from 'zod';
-import { Adapter, AdapterSummary, UploadFields, VersionFields } from '../../shared/contract/adapters.ts';
+import { Adapter, AdapterSummary, PinRequest, UploadFields, VersionFields } from '../../shared/contract/adapters.ts';
 import { AdapterCard, type SealResult } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { AppEnv } from '../env.ts';
 import { anyKey, tenantOf } from '../middleware/authenticate.ts';
-import { check } from '../middleware/body.ts';
+import { check, readJson } from '../middleware/body.ts';
 import { addVersion, createAdapter, deleteAdapter, getAdapter, listAdapters, listVersions, requireFree } from '../registry/adapters.ts';
+import { pinAdapter, unpinAdapter } from '../registry/pins.ts';
 import { chooseBase, Refusal, seal } from '../registry/seal.ts';
 import { discardPackage, type StagedPackage, stagePackage } from '../storage/packages.ts';
 import { liveWorkers, servedBases } from '../upstream/snapshot.ts';
@@ -80,6 +81,24 @@ adapters.post('/v1/adapters/:name/versions', async (c) => {
     check(VersionFields, staged.fields);
     return { base: current.base, store: (sealed) => addVersion(c.env, tenant, current, staged.upload, sealed) };
   });
+});
+
+describe(adapters, {
+  method: 'post',
+  path: '/v1/adapters/{name}/pin',
+  summary: 'Keep an adapter in memory',
+  body: PinRequest,
+  answer: Adapter,
+});
+adapters.post('/v1/adapters/:name/pin', async (c) => {
+  const { pinned, version } = await readJson(c, PinRequest);
+  const change = pinned ? pinAdapter : unpinAdapter;
+  return c.json(await change(c.env, tenantOf(c).tenant.id, c.req.param('name'), version ?? null));
+});
+
+describe(adapters, { method: 'delete', path: '/v1/adapters/{name}/pin', summary: 'Keep it in memory no longer', answer: Adapter });
+adapters.delete('/v1/adapters/:name/pin', async (c) => {
+  return c.json(await unpinAdapter(c.env, tenantOf(c).tenant.id, c.req.param('name'), null));
 });
 
 describe(adapters, { method: 'delete', path: '/v1/adapters/{name}', summary: 'Delete an adapter with all its versions', answer: Deleted });

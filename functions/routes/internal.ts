@@ -4,11 +4,13 @@ import type { Context } from 'hono';
 import type { z } from 'zod';
 import { ReplayGuard, verifyCall } from '../../shared/contract/signature.ts';
 import { Heartbeat, type HeartbeatAnswer, type UsageAnswer, type UsageRecord, UsageReport } from '../../shared/contract/worker.ts';
+import { sha256 } from '../auth/keys.ts';
 import { ledgerOf } from '../billing/client.ts';
-import type { AppEnv } from '../env.ts';
+import type { AppEnv, Env } from '../env.ts';
 import { parseJson, readBytes } from '../middleware/body.ts';
-import { HEARTBEAT_INTERVAL_MS } from '../upstream/placement.ts';
-import { fleet } from '../upstream/snapshot.ts';
+import { pinnedDigests } from '../registry/pins.ts';
+import { HEARTBEAT_INTERVAL_MS, homeOf } from '../upstream/placement.ts';
+import { fleet, liveWorkers } from '../upstream/snapshot.ts';
 
 /** Per isolate: a call replayed elsewhere within its 30 s repeats a heartbeat or an idempotent settlement. */
 const guard = new ReplayGuard();
@@ -23,9 +25,26 @@ async function signedBody<T>(c: Context<AppEnv>, schema: z.ZodType<T>): Promise<
 export const internal = new OpenAPIHono<AppEnv>();
 
 internal.post('/internal/heartbeat', async (c) => {
-  await fleet(c.env).heartbeat(await signedBody(c, Heartbeat));
-  return c.json({ interval_ms: HEARTBEAT_INTERVAL_MS } satisfies HeartbeatAnswer);
+  const beat = await signedBody(c, Heartbeat);
+  await fleet(c.env).heartbeat(beat);
+  const pins = await pinsOf(c.env, beat).catch((error: unknown) => {
+    // The worker lives whether or not the registry answers; it keeps the pins that it has.
+    console.error(JSON.stringify({ level: 'error', worker: beat.worker, error: `read pins: ${String(error)}` }));
+    return null;
+  });
+  return c.json({ interval_ms: HEARTBEAT_INTERVAL_MS, pins } satisfies HeartbeatAnswer);
 });
+
+/** What is pinned at this worker, null when it knows. Others of the same base keep what would be placed there first. */
+async function pinsOf(env: Env, { worker, bases, pins }: Heartbeat): Promise<HeartbeatAnswer['pins']> {
+  const workers = await liveWorkers(env);
+  const ofBases = bases.map(async ({ revision }) =>
+    (await pinnedDigests(env, revision)).filter((digest) => (homeOf(workers, revision, digest) ?? worker) === worker),
+  );
+  const digests = (await Promise.all(ofBases)).flat();
+  const name = await sha256(digests.join());
+  return name === pins ? null : { name, digests };
+}
 
 internal.post('/internal/usage', async (c) => {
   const { records } = await signedBody(c, UsageReport);

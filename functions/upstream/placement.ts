@@ -33,6 +33,12 @@ export function order(workers: readonly LiveWorker[], revision: string, digest: 
     .map(({ w }) => w);
 }
 
+/** The worker that is first in the order of these needs while none is busier than the others: where a pinned adapter stays. */
+export function homeOf(workers: readonly LiveWorker[], revision: string, digest: string): string | undefined {
+  const idle = workers.map((w) => ({ ...w, active: 0, queued: 0 }));
+  return order(idle, revision, digest)[0]?.worker;
+}
+
 /** Requests per slot: 1 is full, above 1 they queue. */
 const load = (w: LiveWorker): number => (w.active + w.queued) / Math.max(1, w.slots);
 

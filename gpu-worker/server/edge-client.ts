@@ -5,8 +5,7 @@ import { Heartbeat, HeartbeatAnswer, UsageAnswer, UsageReport } from '../../shar
 const TIMEOUT_MS = 10_000;
 
 export interface EdgeClient {
-  /** Answers how long to wait before the next one. */
-  heartbeat(beat: Heartbeat, signal: AbortSignal): Promise<number>;
+  heartbeat(beat: Heartbeat, signal: AbortSignal): Promise<HeartbeatAnswer>;
   /** Answers the request ids that are durable now. */
   usage(report: UsageReport, signal: AbortSignal): Promise<string[]>;
 }
@@ -27,7 +26,7 @@ export function createEdgeClient(edgeUrl: string, secret: string): EdgeClient {
   }
   return {
     async heartbeat(beat, signal) {
-      return HeartbeatAnswer.parse(await post('/internal/heartbeat', Heartbeat.parse(beat), signal)).interval_ms;
+      return HeartbeatAnswer.parse(await post('/internal/heartbeat', Heartbeat.parse(beat), signal));
     },
     async usage(report, signal) {
       return UsageAnswer.parse(await post('/internal/usage', UsageReport.parse(report), signal)).settled;

@@ -14,6 +14,8 @@ export const AdapterSummary = z.strictObject({
   status: z.literal('ready'),
   /** Size of the sealed form. */
   bytes: z.number().int().nonnegative(),
+  /** A worker keeps it in memory. */
+  pinned: z.boolean(),
   /** Seconds since the epoch. */
   created: z.number().int(),
 });
@@ -21,6 +23,9 @@ export type AdapterSummary = z.infer<typeof AdapterSummary>;
 
 export const Adapter = AdapterSummary.extend({ card: AdapterCard });
 export type Adapter = z.infer<typeof Adapter>;
+
+/** Of POST …/pin: without a version the pin follows the newest. `pinned: false` drops it, as DELETE does. */
+export const PinRequest = z.strictObject({ pinned: z.boolean(), version: z.number().int().positive().nullish() });
 
 /** Form fields of an upload, beside its files. */
 export const UploadFields = z.strictObject({ name: AdapterName, base: z.string().min(1).max(256).optional() });

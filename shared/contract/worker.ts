@@ -201,9 +201,15 @@ export const Heartbeat = z.strictObject({
   slots: count,
   active: count,
   queued: count,
+  /** Names the list of pins that the worker has; null: none yet. */
+  pins: z.string().nullable().default(null),
 });
 export type Heartbeat = z.infer<typeof Heartbeat>;
-export const HeartbeatAnswer = z.strictObject({ interval_ms: count });
+/** `pins`: the adapters that this worker is to keep in memory, null when its list is still true. */
+export const HeartbeatAnswer = z.strictObject({
+  interval_ms: count,
+  pins: z.strictObject({ name: z.string(), digests: z.array(Digest) }).nullable(),
+});
 export type HeartbeatAnswer = z.infer<typeof HeartbeatAnswer>;
 
 /** The engine's own count since its journal began, and what it has not yet seen settled. Prompt + completion tokens by tenant. */

@@ -38,6 +38,8 @@ export class Peer {
   readonly generated: GenerateRequest[] = [];
   readonly sealed: SealRequest[] = [];
   bases: BaseInfo[] = [BASE];
+  /** Name of the list of pins that it has. */
+  pins: string | null = null;
   totals: Totals['tenants'] = {};
   onGenerate: Handler<GenerateRequest> = (request, res) =>
     json(res, 200, { echo: request.model, switchyard: { request_id: request.request_id } });
@@ -70,8 +72,8 @@ export class Peer {
   }
 
   async heartbeat(): Promise<unknown> {
-    const { name: worker, bases } = this;
-    return this.#call('/internal/heartbeat', { worker, url: this.#url, bases, slots: 8, active: 0, queued: 0 });
+    const { name: worker, bases, pins } = this;
+    return this.#call('/internal/heartbeat', { worker, url: this.#url, bases, slots: 8, active: 0, queued: 0, pins });
   }
 
   async report(records: UsageRecord[]): Promise<{ settled: string[] }> {
