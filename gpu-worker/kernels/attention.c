@@ -1,11 +1,11 @@
 /*
  * PagedAttention: causal attention of many sequences at once over a pool of pages, which it also fills.
  *
- *   [q | k | v] ── norm, rotate ──▶ k, v into the pool's pages      (all rows, then)
+ *   [q | k | v] ── norm, rotate ──▶ k, v into the pool's pages
  *                              └──▶ q ──▶ softmax(scale · q Kᵀ) V ──▶ out
  *
  * Row r has the tokens first … first + tokens − 1 of the run, at positions past … past + tokens − 1; position p lies in
- * page pages[r][p / 32]. Rows may share pages that nobody writes.
+ * page pages[r][p / 32]. Rows may share pages that none of them writes in this run.
  */
 #include <stdlib.h>
 
@@ -16,8 +16,6 @@
 #define ITEM_FLOATS 8192
 /* Fewer items than this leave threads idle: long contexts are then cut into segments. */
 #define ENOUGH_ITEMS 32
-/* Floats of the projections that are written faster by one thread than by waking others. */
-#define SERIAL_FLOATS 16384
 
 enum { QKV, POOL, ROWS, PAGES, COS, SIN, Q_GAIN, K_GAIN, INPUTS };
 
@@ -32,6 +30,8 @@ static const Port outputs[] = {{"out", ORT_F32, ORT_REQUIRED}};
 /* Some consecutive queries of one row and kv head, over some of the segments that they see. */
 typedef struct {
   int32_t row, kv_head, from, tokens, segment, segments;
+  /* The row's keys and values are not in the pool yet: nobody else needs them. */
+  bool writes;
   /* Where each segment's part goes when another item must merge them; NULL: this one merges, into `out`. */
   float *parts;
 } Item;
@@ -121,29 +121,8 @@ static OrtStatus *check(const Run *run, const Options *o, const Tensor in[INPUTS
 static void write_item(void *user, size_t index) {
   const Work *work = user;
   const Item *item = &work->items[index];
-  write_tokens(work->call, (size_t)item->row, (size_t)item->from, (size_t)(item->from + item->tokens));
-}
-
-/* Writes whole pages' tokens, so that no two threads share a cache line of the pool. */
-static OrtStatus *write_all(const Run *run, const Call *call, size_t rows, size_t tokens) {
-  if (tokens * (size_t)(call->options->heads + 2 * call->options->kv_heads) * call->dim <= SERIAL_FLOATS) {
-    for (size_t r = 0; r < rows; r++) write_tokens(call, r, 0, (size_t)call->rows[r].tokens);
-    return NULL;
-  }
-  Item *items = malloc((tokens / PAGE + 2 * rows) * sizeof *items);
-  CHECK(run, items, "out of memory");
-  size_t count = 0;
-  for (size_t r = 0; r < rows; r++) {
-    const int32_t past = call->rows[r].past, end = past + call->rows[r].tokens;
-    for (int32_t at = past, next; at < end; at = next) {
-      next = (at / PAGE + 1) * PAGE < end ? (at / PAGE + 1) * PAGE : end;
-      items[count++] = (Item){.row = (int32_t)r, .from = at - past, .tokens = next - at};
-    }
-  }
-  Work work = {call, items};
-  OrtStatus *status = parallel_for(run, count, write_item, &work);
-  free(items);
-  return status;
+  const size_t from = (size_t)item->from, to = from + (size_t)item->tokens;
+  write_tokens(work->call, (size_t)item->row, from, to, 0, (size_t)work->call->options->kv_heads);
 }
 
 INLINE float *out_at(const Call *call, const Item *item, size_t query) {
@@ -156,29 +135,27 @@ static void attend_item(void *user, size_t index) {
   const Work *work = user;
   const Call *call = work->call;
   const Item *item = &work->items[index];
-  const size_t dim = call->dim, queries = (size_t)item->tokens * call->group;
-  float q[ITEM_FLOATS], sums[TILE_ROWS * MAX_HEAD_DIM];
-  Part merged[ITEM_FLOATS / 8], parts[TILE_ROWS];
-  Visible seen[ITEM_FLOATS / 8];
+  const size_t dim = call->dim, queries = (size_t)item->tokens * call->group, row = (size_t)item->row, head = (size_t)item->kv_head;
+  _Alignas(64) float q[ITEM_FLOATS], sums[ITEM_FLOATS];
+  Part merged[MAX_QUERIES], parts[MAX_QUERIES];
+  Visible seen[MAX_QUERIES];
+  Scratch scratch;
+  if (item->writes) write_tokens(call, row, (size_t)item->from, (size_t)(item->from + item->tokens), head, head + 1);
   for (size_t i = 0; i < queries; i++) {
     memcpy(q + i * dim, out_at(call, item, i), dim * sizeof(float));
-    seen[i] = visible(call, call->rows[item->row].past + item->from + (int32_t)(i / call->group));
+    seen[i] = visible(call, call->rows[row].past + item->from + (int32_t)(i / call->group));
     merged[i] = (Part){-__builtin_inff(), 0};
   }
-  /* All queries meet a segment while it is in the cache. */
   for (int32_t s = 0; s < item->segments; s++) {
-    for (size_t i = 0; i < queries; i += TILE_ROWS) {
-      const size_t rows = queries - i < TILE_ROWS ? queries - i : TILE_ROWS;
-      attend_segment(call, (size_t)item->row, (size_t)item->kv_head, (size_t)(item->segment + s), rows, q + i * dim, seen + i, parts, sums);
-      for (size_t j = 0; j < rows; j++) {
-        if (!item->parts) {
-          merge(&merged[i + j], out_at(call, item, i + j), parts[j], sums + j * dim, dim);
-          continue;
-        }
-        float *slot = item->parts + ((size_t)s * queries + i + j) * (dim + 2);
-        memcpy(slot, &parts[j], sizeof(Part));
-        memcpy(slot + 2, sums + j * dim, dim * sizeof(float));
+    attend_segment(call, row, head, (size_t)(item->segment + s), queries, q, seen, &scratch, parts, sums);
+    for (size_t i = 0; i < queries; i++) {
+      if (!item->parts) {
+        merge(&merged[i], out_at(call, item, i), parts[i], sums + i * dim, dim);
+        continue;
       }
+      float *slot = item->parts + ((size_t)s * queries + i) * (dim + 2);
+      memcpy(slot, &parts[i], sizeof(Part));
+      memcpy(slot + 2, sums + i * dim, dim * sizeof(float));
     }
   }
   if (!item->parts)
@@ -213,11 +190,20 @@ INLINE int32_t first_segment(const Call *call, int32_t at) { return visible(call
 INLINE int32_t segments_seen(const Call *call, int32_t from, int32_t to) { return to / SEGMENT - first_segment(call, from) + 1; }
 INLINE int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
+/* A row that is one item for each kv head may be cut into segments, to be merged afterwards … */
+INLINE bool is_split(const Call *call, const Plan *p, size_t r) {
+  const Row row = call->rows[r];
+  return row.tokens <= p->block && segments_seen(call, row.past, row.past + row.tokens - 1) > p->segments_of_item;
+}
+/* … and if it is not, the item writes the keys and values that it alone reads. */
+INLINE bool is_written_by_item(const Call *call, const Plan *p, size_t r) {
+  return call->rows[r].tokens <= p->block && !is_split(call, p, r);
+}
+
 static Plan plan(const Call *call, size_t rows) {
   const int32_t kv_heads = (int32_t)call->options->kv_heads;
-  const int32_t fit = (int32_t)(ITEM_FLOATS / (call->group * call->dim));
-  const int32_t wanted = ceil_div(6 * TILE_ROWS, (int32_t)call->group);
-  Plan p = {.block = fit < wanted ? fit : wanted, .segments_of_item = INT32_MAX};
+  const int32_t fit = (int32_t)(ITEM_FLOATS / (call->group * call->dim)), most = MAX_QUERIES / (int32_t)call->group;
+  Plan p = {.block = fit < most ? fit : most, .segments_of_item = INT32_MAX};
   size_t segments = 0;
   for (size_t r = 0; r < rows; r++) {
     const Row row = call->rows[r];
@@ -229,7 +215,7 @@ static Plan plan(const Call *call, size_t rows) {
   for (size_t r = 0; r < rows; r++) {
     const Row row = call->rows[r];
     const int32_t seen = segments_seen(call, row.past, row.past + row.tokens - 1);
-    if (row.tokens > p.block || seen <= p.segments_of_item) continue;
+    if (!is_split(call, &p, r)) continue;
     p.items += (size_t)((ceil_div(seen, p.segments_of_item) - 1) * kv_heads);
     p.part_floats += (size_t)(seen * kv_heads * row.tokens) * call->group * (call->dim + 2);
   }
@@ -243,11 +229,11 @@ static void cut(const Call *call, size_t rows, const Plan *p, Item *items, float
       const int32_t tokens = row.tokens - from < p->block ? row.tokens - from : p->block;
       const int32_t begin = first_segment(call, row.past + from);
       const int32_t seen = segments_seen(call, row.past + from, row.past + from + tokens - 1);
-      const bool split = row.tokens <= p->block && seen > p->segments_of_item;
+      const bool split = is_split(call, p, r);
       for (int32_t h = 0; h < (int32_t)call->options->kv_heads; h++) {
         for (int32_t s = 0; s < seen; s += split ? p->segments_of_item : seen) {
           const int32_t segments = split ? (seen - s < p->segments_of_item ? seen - s : p->segments_of_item) : seen;
-          *items++ = (Item){(int32_t)r, h, from, tokens, begin + s, segments, split ? parts : NULL};
+          *items++ = (Item){(int32_t)r, h, from, tokens, begin + s, segments, is_written_by_item(call, p, r), split ? parts : NULL};
           if (split) parts += (size_t)(segments * tokens) * call->group * (call->dim + 2);
         }
       }
@@ -255,15 +241,34 @@ static void cut(const Call *call, size_t rows, const Plan *p, Item *items, float
   }
 }
 
-static OrtStatus *attend_all(const Run *run, const Call *call, size_t rows) {
-  const Plan p = plan(call, rows);
-  Item *items = malloc(p.items * sizeof *items + p.part_floats * sizeof(float));
-  CHECK(run, items, "out of memory for %zu items of work", p.items);
-  cut(call, rows, &p, items, (float *)(items + p.items));
+/* Writes what attending items do not write themselves, whole pages each, so that no two threads share a cache line of the pool. */
+static OrtStatus *write_rows(const Run *run, const Call *call, const Plan *p, size_t rows) {
+  size_t most = 0, count = 0;
+  for (size_t r = 0; r < rows; r++) most += (size_t)call->rows[r].tokens / PAGE + 2;
+  Item *items = malloc(most * sizeof *items);
+  CHECK(run, items, "out of memory for %zu rows", rows);
+  for (size_t r = 0; r < rows; r++) {
+    if (is_written_by_item(call, p, r)) continue;
+    const int32_t past = call->rows[r].past, end = past + call->rows[r].tokens;
+    for (int32_t at = past, next; at < end; at = next) {
+      next = (at / PAGE + 1) * PAGE < end ? (at / PAGE + 1) * PAGE : end;
+      items[count++] = (Item){.row = (int32_t)r, .from = at - past, .tokens = next - at};
+    }
+  }
   Work work = {call, items};
-  OrtStatus *status = parallel_for(run, p.items, attend_item, &work);
-  for (size_t i = 0, next; !status && i < p.items; i = next) {
-    for (next = i + 1; next < p.items && items[next].row == items[i].row && items[next].kv_head == items[i].kv_head; next++) {
+  OrtStatus *status = count > 0 ? parallel_for(run, count, write_item, &work) : NULL;
+  free(items);
+  return status;
+}
+
+static OrtStatus *attend_rows(const Run *run, const Call *call, const Plan *p, size_t rows) {
+  Item *items = malloc(p->items * sizeof *items + p->part_floats * sizeof(float));
+  CHECK(run, items, "out of memory for %zu items of work", p->items);
+  cut(call, rows, p, items, (float *)(items + p->items));
+  Work work = {call, items};
+  OrtStatus *status = parallel_for(run, p->items, attend_item, &work);
+  for (size_t i = 0, next; !status && i < p->items; i = next) {
+    for (next = i + 1; next < p->items && items[next].row == items[i].row && items[next].kv_head == items[i].kv_head; next++) {
     }
     if (items[i].parts) merge_items(call, items + i, next - i);
   }
@@ -282,8 +287,9 @@ static OrtStatus *compute(const Run *run, const void *state) {
   TRY(output(run, 0, shape, 2, (void **)&call.out));
   const size_t rows = (size_t)in[ROWS].dims[0];
   if (rows == 0) return NULL;
-  TRY(write_all(run, &call, rows, (size_t)in[QKV].dims[0]));
-  return attend_all(run, &call, rows);
+  const Plan p = plan(&call, rows);
+  TRY(write_rows(run, &call, &p, rows));
+  return attend_rows(run, &call, &p, rows);
 }
 
 const Operator VARIANT_NAME(paged_attention) = {

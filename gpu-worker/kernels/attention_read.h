@@ -14,6 +14,10 @@
 #include "attention.h"
 #include "tile.h"
 
+/* Queries that meet a page while it is at hand. */
+#define MAX_QUERIES 64
+#define CACHE_LINE 64
+
 /* Softmax over a part of the positions; `sum` holds `dim` floats. */
 typedef struct {
   float largest, total;
@@ -56,38 +60,58 @@ static Part exponentials(float *scores, size_t count) {
   return (Part){top, sum_lanes(total)};
 }
 
-/* One segment for up to TILE_ROWS queries of one kv head: q [rows, dim] → parts [rows], sums [rows, dim]. */
-static void attend_segment(const Call *call, size_t row, size_t kv_head, size_t segment, size_t rows, const float *q, const Visible *seen,
-                           Part *parts, float *sums) {
-  float scores[TILE_ROWS][SEGMENT];
+/* What one item needs beside its queries. */
+typedef struct {
+  _Alignas(64) float scores[MAX_QUERIES][SEGMENT];
+  _Alignas(64) float page[PAGE * MAX_HEAD_DIM];
+} Scratch;
+
+/* Starts to bring a page's keys or values near, while the one before is worked on: pages lie anywhere in the pool. */
+static void expect_page(const Call *call, size_t element) {
+  const char *from = pool_at(call, element);
+  const size_t bytes = PAGE * call->dim * (call->half ? sizeof(_Float16) : sizeof(float));
+  for (size_t i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch(from + i, 0, 2);
+}
+
+/* A page's keys or values, brought to floats once when several tiles will read them. */
+static Matrix page_matrix(const Call *call, size_t element, size_t stride, size_t queries, Scratch *scratch) {
+  const Matrix stored = {pool_at(call, element), call->half, stride};
+  if (!call->half || queries <= TILE_ROWS) return stored;
+  const _Float16 *halves = stored.data;
+  for (size_t i = 0; i < PAGE * call->dim; i += LANES) store(scratch->page + i, load_f16(halves + i));
+  return (Matrix){scratch->page, false, stride};
+}
+
+/* One segment for queries of one kv head: q [queries, dim] → parts [queries], sums [queries, dim]. */
+static void attend_segment(const Call *call, size_t row, size_t kv_head, size_t segment, size_t queries, const float *q, const Visible *seen,
+                           Scratch *scratch, Part *parts, float *sums) {
   const size_t dim = call->dim;
-  int32_t low = seen[0].low, high = seen[0].high;
-  for (size_t i = 1; i < rows; i++) {
-    low = seen[i].low < low ? seen[i].low : low;
-    high = seen[i].high > high ? seen[i].high : high;
-  }
+  int32_t low = seen[0].low, high = seen[queries - 1].high;
   const int32_t begin = (int32_t)segment * SEGMENT, end = begin + SEGMENT - 1;
   low = low < begin ? begin : low;
   high = high > end ? end : high;
-  if (low > high) {
-    for (size_t i = 0; i < rows; i++) parts[i] = (Part){-__builtin_inff(), 0};
-    return;
-  }
-  const size_t first = (size_t)low / PAGE, last = (size_t)high / PAGE;
-  const int32_t start = (int32_t)first * PAGE;
+  const size_t first = (size_t)low / PAGE, last = (size_t)high / PAGE, count = (last - first + 1) * PAGE;
   for (size_t page = first; page <= last; page++) {
-    const Matrix keys = {pool_at(call, page_keys(call, row, page, kv_head)), call->half, PAGE};
-    multiply(rows, PAGE, dim, q, dim, keys, &scores[0][(page - first) * PAGE], SEGMENT, true);
+    expect_page(call, page_values(call, row, page, kv_head));
+    if (page < last) expect_page(call, page_keys(call, row, page + 1, kv_head));
+    const Matrix keys = page_matrix(call, page_keys(call, row, page, kv_head), PAGE, queries, scratch);
+    for (size_t i = 0; i < queries; i += TILE_ROWS) {
+      const size_t rows = queries - i < TILE_ROWS ? queries - i : TILE_ROWS;
+      multiply(rows, PAGE, dim, q + i * dim, dim, keys, &scratch->scores[i][(page - first) * PAGE], SEGMENT, true);
+    }
   }
-  for (size_t i = 0; i < rows; i++) {
-    mask_and_cap(call, seen[i], start, (last - first + 1) * PAGE, scores[i]);
-    parts[i] = exponentials(scores[i], (last - first + 1) * PAGE);
+  for (size_t i = 0; i < queries; i++) {
+    mask_and_cap(call, seen[i], (int32_t)first * PAGE, count, scratch->scores[i]);
+    parts[i] = exponentials(scratch->scores[i], count);
   }
   for (size_t page = first; page <= last; page++) {
+    const Matrix values = page_matrix(call, page_values(call, row, page, kv_head), dim, queries, scratch);
     /* Beyond `high` the page holds nothing yet, or what another sequence left. */
-    const size_t left = (size_t)high + 1 - page * PAGE;
-    const Matrix values = {pool_at(call, page_values(call, row, page, kv_head)), call->half, dim};
-    multiply(rows, dim, left < PAGE ? left : PAGE, &scores[0][(page - first) * PAGE], SEGMENT, values, sums, dim, page == first);
+    const size_t left = (size_t)high + 1 - page * PAGE, inner = left < PAGE ? left : PAGE;
+    for (size_t i = 0; i < queries; i += TILE_ROWS) {
+      const size_t rows = queries - i < TILE_ROWS ? queries - i : TILE_ROWS;
+      multiply(rows, dim, inner, &scratch->scores[i][(page - first) * PAGE], SEGMENT, values, sums + i * dim, dim, page == first);
+    }
   }
 }
 

@@ -4,8 +4,6 @@
 
 #include "attention.h"
 
-INLINE f32x16 load_up_to(const float *from, size_t left) { return left >= LANES ? load(from) : load_some(from, left); }
-
 /* y = gain ∘ x / √(mean(x²) + ε) over one head. */
 static void normalise(const Call *call, const float *gain, const float *x, float *y) {
   const size_t dim = call->dim;
@@ -14,18 +12,21 @@ static void normalise(const Call *call, const float *gain, const float *x, float
     const f32x16 v = load_up_to(x + i, dim - i);
     squares = fma16(v, v, squares);
   }
-  const float factor = 1.0f / __builtin_sqrtf(sum_lanes(squares) / (float)dim + call->options->epsilon);
-  for (size_t i = 0; i < dim; i++) y[i] = x[i] * factor * gain[i];
+  const f32x16 factor = splat(1.0f / __builtin_sqrtf(sum_lanes(squares) / (float)dim + call->options->epsilon));
+  for (size_t i = 0; i < dim; i += LANES)
+    store_up_to(y + i, load_up_to(x + i, dim - i) * factor * load_up_to(gain + i, dim - i), dim - i);
 }
 
 /* y = x with its first `rotary` dimensions rotated in pairs (i, i + rotary/2), as position `at` asks. */
 static void rotate(const Call *call, size_t at, float *y) {
   const size_t half = (size_t)call->options->rotary / 2;
   const float *cos = call->cos + at * half, *sin = call->sin + at * half;
-  for (size_t i = 0; i < half; i++) {
-    const float a = y[i], b = y[i + half];
-    y[i] = a * cos[i] - b * sin[i];
-    y[i + half] = b * cos[i] + a * sin[i];
+  for (size_t i = 0; i < half; i += LANES) {
+    const size_t left = half - i;
+    const f32x16 a = load_up_to(y + i, left), b = load_up_to(y + half + i, left);
+    const f32x16 c = load_up_to(cos + i, left), s = load_up_to(sin + i, left);
+    store_up_to(y + i, a * c - b * s, left);
+    store_up_to(y + half + i, b * c + a * s, left);
   }
 }
 
@@ -36,12 +37,8 @@ static void prepare_head(const Call *call, const float *gain, size_t at, const f
   if (call->options->rotary) rotate(call, at, y);
 }
 
-/* Rounds to the nearest half float; what is larger than the largest becomes it, since infinities would poison neighbours. */
 static void to_half(const float *x, _Float16 *y, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    const float bounded = x[i] > 65504.0f ? 65504.0f : x[i] < -65504.0f ? -65504.0f : x[i];
-    y[i] = (_Float16)bounded;
-  }
+  for (size_t i = 0; i < count; i += LANES) store_f16_bounded(y + i, load_up_to(x + i, count - i), count - i);
 }
 
 static void write_head(const Call *call, size_t row, size_t at, size_t kv_head, const float *key, const float *value) {
@@ -60,17 +57,19 @@ static void write_head(const Call *call, size_t row, size_t at, size_t kv_head, 
   }
 }
 
-/* Tokens `from` … `to` − 1 of a row: keys and values into the pool, scaled queries into `out`. */
-static void write_tokens(const Call *call, size_t row, size_t from, size_t to) {
-  const Options *options = call->options;
-  const size_t heads = (size_t)options->heads, kv_heads = (size_t)options->kv_heads, dim = call->dim;
+/* Tokens `from` … `to` − 1 of a row, of kv heads `head` … `end` − 1: keys and values into the pool, scaled queries into `out`. */
+static void write_tokens(const Call *call, size_t row, size_t from, size_t to, size_t head, size_t end) {
+  const size_t heads = (size_t)call->options->heads, kv_heads = (size_t)call->options->kv_heads, dim = call->dim;
+  const f32x16 scale = splat(call->options->scale);
   for (size_t i = from; i < to; i++) {
     const size_t token = (size_t)call->rows[row].first + i, at = (size_t)call->rows[row].past + i;
     const float *x = call->qkv + token * (heads + 2 * kv_heads) * dim;
-    float *q = call->out + token * heads * dim;
-    for (size_t h = 0; h < heads; h++) prepare_head(call, call->q_gain, at, x + h * dim, q + h * dim);
-    for (size_t j = 0; j < heads * dim; j++) q[j] *= options->scale;
-    for (size_t h = 0; h < kv_heads; h++) {
+    for (size_t h = head * call->group; h < end * call->group; h++) {
+      float *q = call->out + (token * heads + h) * dim;
+      prepare_head(call, call->q_gain, at, x + h * dim, q);
+      for (size_t j = 0; j < dim; j += LANES) store_up_to(q + j, load_up_to(q + j, dim - j) * scale, dim - j);
+    }
+    for (size_t h = head; h < end; h++) {
       float key[MAX_HEAD_DIM];
       prepare_head(call, call->k_gain, at, x + (heads + h) * dim, key);
       write_head(call, row, at, h, key, x + (heads + kv_heads + h) * dim);

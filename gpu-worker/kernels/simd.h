@@ -22,6 +22,9 @@ INLINE f32x16 splat(float x) { return (f32x16){x, x, x, x, x, x, x, x, x, x, x, 
 INLINE f32x16 load(const float *from) { return *(const f32x16_unaligned *)from; }
 INLINE void store(float *to, f32x16 x) { *(f32x16_unaligned *)to = x; }
 
+/* Lanes of `a` where `mask` is all ones, of `b` where it is zero. */
+INLINE f32x16 choose(i32x16 mask, f32x16 a, f32x16 b) { return (f32x16)((mask & (i32x16)a) | (~mask & (i32x16)b)); }
+
 /* The first `count` of 16 lanes; the others are zero and their memory is not touched. */
 INLINE f32x16 load_some(const float *from, size_t count) {
   f32x16 x = splat(0);
@@ -30,19 +33,34 @@ INLINE f32x16 load_some(const float *from, size_t count) {
 }
 INLINE void store_some(float *to, f32x16 x, size_t count) { memcpy(to, &x, count * sizeof(float)); }
 
+
+/* As load and store, for the last vector of an array as well: `left` elements remain. */
+INLINE f32x16 load_up_to(const float *from, size_t left) {
+  return left >= LANES ? load(from) : left == LANES / 2 ? load_some(from, LANES / 2) : load_some(from, left);
+}
+INLINE void store_up_to(float *to, f32x16 x, size_t left) {
+  if (left >= LANES) store(to, x);
+  else if (left == LANES / 2) store_some(to, x, LANES / 2);
+  else store_some(to, x, left);
+}
+
 INLINE f32x16 load_f16(const _Float16 *from) { return __builtin_convertvector(*(const f16x16_unaligned *)from, f32x16); }
 INLINE f32x16 load_some_f16(const _Float16 *from, size_t count) {
   f16x16 x = {0};
   memcpy(&x, from, count * sizeof(_Float16));
   return __builtin_convertvector(x, f32x16);
 }
-INLINE void store_f16(_Float16 *to, f32x16 x) { *(f16x16_unaligned *)to = __builtin_convertvector(x, f16x16); }
+
+/* Halves whose absolute value is at most the largest finite one: an infinity would poison what is summed beside it. */
+INLINE void store_f16_bounded(_Float16 *to, f32x16 x, size_t left) {
+  const f32x16 most = splat(65504.0f);
+  const f16x16 y = __builtin_convertvector(choose(x > most, most, choose(x < -most, -most, x)), f16x16);
+  memcpy(to, &y, (left < LANES ? left : LANES) * sizeof(_Float16));
+}
 
 /* a·b + c, rounded once. */
 INLINE f32x16 fma16(f32x16 a, f32x16 b, f32x16 c) { return __builtin_elementwise_fma(a, b, c); }
 
-/* Lanes of `a` where `mask` is all ones, of `b` where it is zero. */
-INLINE f32x16 choose(i32x16 mask, f32x16 a, f32x16 b) { return (f32x16)((mask & (i32x16)a) | (~mask & (i32x16)b)); }
 /* The larger one; `b` where `a` is not a number. */
 INLINE f32x16 max16(f32x16 a, f32x16 b) { return choose(a > b, a, b); }
 
