@@ -50,7 +50,9 @@ export class BenchEngine {
 
   static async open(base: BenchBase, precision: string): Promise<BenchEngine> {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-bench-'));
-    const engine = await openEngine({ basePath: base.path, precision, home: HOME, journalPath: join(folder, 'journal') });
+    // Sequences are to take one token a step, side by side.
+    const speculation = false;
+    const engine = await openEngine({ basePath: base.path, precision, home: HOME, journalPath: join(folder, 'journal'), speculation });
     return new BenchEngine(engine, base, folder);
   }
 
@@ -112,7 +114,7 @@ export class BenchEngine {
    * prefilled last. The others are further by then, so contexts are never shorter than they would be in step.
    */
   async decode(works: readonly Work[], generated: number): Promise<number> {
-    const all = await Promise.all(works.map((work) => this.#arrivals(work, generated + 2 * works.length)));
+    const all = await Promise.all(works.map((work) => this.#arrivals(work, generated + 8 * works.length)));
     const last = all.reduce((latest, times) => (times[0]! > latest[0]! ? times : latest));
     const from = last[0]!;
     const to = last[generated]!;

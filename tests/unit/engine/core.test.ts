@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { type CoreParts, EngineCore } from '../../../gpu-worker/engine/core.ts';
+import type { Allowed } from '../../../gpu-worker/engine/grammar/mask.ts';
 import { UsageJournal } from '../../../gpu-worker/engine/journal.ts';
 import { PAGE_TOKENS, PagePool } from '../../../gpu-worker/engine/pages.ts';
 import { TokenChooser } from '../../../gpu-worker/engine/sampling/chooser.ts';
@@ -430,7 +431,7 @@ describe('endings', () => {
     let asked = 0;
     const grammars: CoreParts['grammars'] = {
       open: (grammar) => ({
-        allowed: () => {
+        allowed: (): Allowed => {
           if (grammar.kind === 'json_object') return { type: 'failed', message: 'no token may follow' };
           return asked++ % 3 < 2 ? { type: 'pending' } : { type: 'all' };
         },
