@@ -18,37 +18,33 @@ export function responseWork(request: ResponsesRequest): Work {
 }
 
 function toChat(request: ResponsesRequest) {
-  const { model, temperature, top_p, stream, tools, tool_choice: choice } = request;
-  const logprobs = wantsLogprobs(request) ? { logprobs: true, top_logprobs: request.top_logprobs ?? 0 } : {};
+  const { model, temperature, top_p, stream, adapters, parallel_tool_calls } = request;
+  const choice = request.tool_choice;
   return {
     model,
     temperature,
     top_p,
     stream,
-    ...logprobs,
+    adapters,
+    parallel_tool_calls,
     messages: toMessages(request),
     max_completion_tokens: request.max_output_tokens,
-    adapters: request.adapters,
     response_format: toResponseFormat(request.text?.format),
-    ...(tools && tools.length > 0
-      ? {
-          tools: tools.map(({ type, name, description, parameters, strict }) => ({
-            type,
-            function: { name, description: description ?? undefined, parameters: parameters ?? undefined, strict: strict ?? undefined },
-          })),
-          tool_choice: typeof choice === 'object' && choice ? { type: 'function', function: { name: choice.name } } : choice,
-          parallel_tool_calls: request.parallel_tool_calls,
-        }
-      : {}),
+    tools: request.tools?.length ? request.tools.map(({ type, ...definition }) => ({ type, function: given(definition) })) : undefined,
+    tool_choice: typeof choice === 'object' && choice ? { type: 'function', function: { name: choice.name } } : choice,
+    ...(wantsLogprobs(request) ? { logprobs: true, top_logprobs: request.top_logprobs ?? 0 } : {}),
     ...(stream ? { stream_options: { include_usage: true } } : {}),
   };
 }
 
+/** Without the fields that are null or left out. */
+const given = (fields: object) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== null));
+
 function toResponseFormat(format: NonNullable<ResponsesRequest['text']>['format']) {
   if (!format) return undefined;
   if (format.type !== 'json_schema') return format;
-  const { name, schema, description, strict } = format;
-  return { type: format.type, json_schema: { name, schema, description: description ?? undefined, strict: strict ?? undefined } };
+  const { type, ...schema } = format;
+  return { type, json_schema: given(schema) };
 }
 
 interface ChatMessage {

@@ -156,7 +156,7 @@ export const ResponsesRequest = z.strictObject({
   previous_response_id: onlyNeutral('previous_response_id'),
   prompt: onlyNeutral('prompt'),
   prompt_cache_options: onlyNeutral('prompt_cache_options', isEmpty),
-  prompt_cache_retention: onlyNeutral('prompt_cache_retention'),
+  prompt_cache_retention: onlyNeutral('prompt_cache_retention', equals('in_memory', 'in-memory')),
   reasoning: onlyNeutral('reasoning', isEmpty),
   service_tier: onlyNeutral('service_tier', equals('auto', 'default')),
   truncation: onlyNeutral('truncation', equals('disabled')),

@@ -169,6 +169,108 @@ test('a worker that breaks off ends the stream with response.failed', async () =
   }
 });
 
+const weather = {
+  type: 'function' as const,
+  name: 'get_weather',
+  description: 'The weather',
+  strict: true,
+  parameters: { type: 'object', properties: { city: { type: 'string' } }, required: ['city'], additionalProperties: false },
+};
+const call = (id: string, args: string) => ({ id, type: 'function' as const, function: { name: 'get_weather', arguments: args } });
+
+test('tools: calls come back as items, and go in again with their results', async () => {
+  peer.onGenerate = (request, res) =>
+    say(request, res, {
+      content: 'Looking.',
+      calls: [call('call_1', '{"city":"Oslo"}'), call('call_2', '{"city":"Rome"}')],
+      finish: 'tool_calls',
+    });
+  const answer = await client.responses.parse({
+    ...ask,
+    tools: [weather],
+    tool_choice: { type: 'function', name: 'get_weather' },
+    parallel_tool_calls: true,
+  });
+  assert.deepEqual(
+    answer.output.map((item) => [
+      item.type,
+      item.type === 'function_call' && item.call_id,
+      item.type === 'function_call' && item.parsed_arguments,
+    ]),
+    [
+      ['message', false, false],
+      ['function_call', 'call_1', { city: 'Oslo' }],
+      ['function_call', 'call_2', { city: 'Rome' }],
+    ],
+  );
+  const [sent] = peer.generated;
+  assert.ok(sent?.input.kind === 'chat');
+  const { type: _, ...tool } = weather;
+  assert.deepEqual(sent.input.tools, [tool]);
+  assert.deepEqual(sent.input.tool_choice, { type: 'function', name: 'get_weather' });
+  assert.deepEqual(answer.tool_choice, { type: 'function', name: 'get_weather' });
+
+  peer.onGenerate = (request, res) => say(request, res, { content: 'Cold, warm.' });
+  await client.responses.create({
+    model: BASE.id,
+    tools: [weather],
+    tool_choice: 'none',
+    input: [
+      { role: 'user', content: 'Where is it warm?' },
+      ...(answer.output as OpenAI.Responses.ResponseInputItem[]),
+      { type: 'function_call_output', call_id: 'call_1', output: '-3' },
+      { type: 'function_call_output', call_id: 'call_2', output: [{ type: 'input_text', text: '21' }] },
+    ],
+  });
+  const { input } = peer.generated[1]!;
+  assert.deepEqual(input.kind === 'chat' && input.messages.slice(1), [
+    {
+      role: 'assistant',
+      content: 'Looking.',
+      tool_calls: [
+        { id: 'call_1', name: 'get_weather', arguments: '{"city":"Oslo"}' },
+        { id: 'call_2', name: 'get_weather', arguments: '{"city":"Rome"}' },
+      ],
+    },
+    { role: 'tool', content: '-3', tool_call_id: 'call_1' },
+    { role: 'tool', content: '21', tool_call_id: 'call_2' },
+  ]);
+});
+
+test('tools: streamed calls are items of their own', async () => {
+  peer.onGenerate = (request, res) => {
+    const answer = stream(request, res);
+    answer.delta({ role: 'assistant', content: 'Looking.' });
+    for (const [index, city] of ['Oslo', 'Rome'].entries()) {
+      answer.delta({ tool_calls: [{ index, ...call(`call_${index}`, '') }] });
+      for (const piece of ['{"city":', `"${city}"}`]) answer.delta({ tool_calls: [{ index, function: { arguments: piece } }] });
+    }
+    answer.end('tool_calls');
+  };
+  const runner = client.responses.stream({ ...ask, tools: [weather] });
+  const events: string[] = [];
+  for await (const event of runner) events.push(event.type.slice('response.'.length));
+  const one = ['output_item.added', ...Array(2).fill('function_call_arguments.delta'), 'function_call_arguments.done', 'output_item.done'];
+  assert.deepEqual(events.slice(8), [...one, ...one, 'completed']);
+  const final = await runner.finalResponse();
+  assert.equal(final.output_text, 'Looking.');
+  assert.deepEqual(
+    final.output.flatMap((item) => (item.type === 'function_call' ? [[item.call_id, item.arguments, item.status]] : [])),
+    [
+      ['call_0', '{"city":"Oslo"}', 'completed'],
+      ['call_1', '{"city":"Rome"}', 'completed'],
+    ],
+  );
+});
+
+test('a schema for the answer is passed on and parsed', async () => {
+  peer.onGenerate = (request, res) => say(request, res, { content: '{"city":"Oslo"}' });
+  const format = { type: 'json_schema' as const, name: 'place', schema: weather.parameters, strict: true };
+  const answer = await client.responses.parse({ ...ask, text: { format } });
+  assert.deepEqual(peer.generated[0]?.response_format, { type: 'json_schema', schema: weather.parameters, strict: true });
+  assert.deepEqual([answer.text?.format, answer.output_parsed], [format, { city: 'Oslo' }]);
+});
+
 test("what is not honoured is refused by name, under this API's names", async () => {
   const refused: [object, string][] = [
     [{ store: true }, 'store'],
@@ -181,6 +283,7 @@ test("what is not honoured is refused by name, under this API's names", async ()
     [{ max_tool_calls: 3 }, 'max_tool_calls'],
     [{ tools: [{ type: 'web_search' }] }, 'tools.0'],
     [{ tool_choice: { type: 'allowed_tools', mode: 'auto', tools: [] } }, 'tool_choice'],
+    [{ tool_choice: 'banana' }, 'tool_choice'],
     [{ include: ['reasoning.encrypted_content'] }, 'include.0'],
     [{ text: { verbosity: 'low' } }, 'text.verbosity'],
     [{ input: [{ type: 'reasoning', id: 'rs_1', summary: [] }] }, 'input.0'],
@@ -190,6 +293,15 @@ test("what is not honoured is refused by name, under this API's names", async ()
   for (const [fields, param] of refused) {
     const { status, body } = await tenant.post('/v1/responses', { ...ask, ...fields });
     assert.deepEqual([status, body.error.code, body.error.param], [400, 'unsupported_value', param], JSON.stringify(body));
+  }
+  const renamed: [object, string][] = [
+    [{ tool_choice: 'required' }, 'tool_choice'],
+    [{ tools: [{ ...weather, name: 'a b' }] }, 'tools.0.name'],
+    [{ input: [{ type: 'function_call_output', call_id: 'call_1', output: 'x' }] }, 'input'],
+  ];
+  for (const [fields, param] of renamed) {
+    const { status, body } = await tenant.post('/v1/responses', { ...ask, ...fields });
+    assert.deepEqual([status, body.error.param], [400, param], JSON.stringify(body));
   }
   const unknown = await tenant.post('/v1/responses', { ...ask, seed: 1 });
   assert.deepEqual([unknown.body.error.code, unknown.body.error.param], ['unknown_parameter', 'seed']);
