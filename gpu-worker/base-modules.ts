@@ -7,13 +7,13 @@ import type { Checkpoint } from './models/source/checkpoint.ts';
 export function baseModules(checkpoint: Checkpoint): BaseModules {
   const { id, revision, config } = checkpoint;
   const family = familyOf(config);
-  const linears = new Map(family.linears(config, fp32(), checkpoint).map(({ path, in: width, out }) => [path, { in: width, out }]));
   return {
     id,
     revision,
     family: config.model_type,
     layers: config.num_hidden_layers,
-    linears,
+    linears: new Map(family.linears(config, fp32(), checkpoint).map(({ path, in: width, out }) => [path, { in: width, out }])),
     others: new Set(family.otherModules(config)),
+    bareParameters: new Set(family.bareParameters(config)),
   };
 }

@@ -109,6 +109,11 @@ export class DecoderModel {
     return [EMBEDDING, HEAD, ...inLayers, FINAL_NORM];
   }
 
+  /** Linears of both kinds that newer versions of transformers hold as bare parameters. */
+  get bareParameters(): string[] {
+    return this.#blocks.flatMap(({ bareParameters }) => bareParameters ?? []);
+  }
+
   /** Name → shape of every parameter, under Hugging Face's names. */
   get parameters(): Map<string, number[]> {
     const { vocab_size: vocab, hidden_size: hidden, tie_word_embeddings: tied } = this.#config;

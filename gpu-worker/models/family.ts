@@ -58,6 +58,8 @@ export interface Family {
   linears(config: ModelConfig, precision: Precision, weights: WeightSource): LinearSpec[];
   /** Modules that exist but take no adapter. */
   otherModules(config: ModelConfig): string[];
+  /** Linears, with adapters or not, that newer versions of transformers hold as bare parameters. */
+  bareParameters(config: ModelConfig): string[];
   /** Name → shape of every parameter, under Hugging Face's names. */
   parameters(config: ModelConfig): Map<string, number[]>;
   /** Builds the network; returns logits [n, vocab]. */
@@ -82,6 +84,7 @@ export function family<S extends Shape>({ read, decoder, config: schema, ...name
     read: read ?? (() => ({})),
     linears: (config, precision, weights) => model(config, precision, weights).linears,
     otherModules: (config) => outline(config).otherModules,
+    bareParameters: (config) => outline(config).bareParameters,
     parameters: (config) => outline(config).parameters,
     build: (g, config, precision, weights, inputs, apply) => model(config, precision, weights).build(g, inputs, apply),
   };

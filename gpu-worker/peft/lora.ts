@@ -24,7 +24,7 @@ export const lora: AdapterKind = {
   name: 'lora',
   claims: (config) => config.get('peft_type') === 'LORA',
   seal(source, base) {
-    const targets = resolveTargets(readConfig(source), base);
+    const targets = resolveTargets(readConfig(source), base, (module) => hasPair(source, module));
     const findings = [...strays(source, targets, base), ...missing(source, targets)];
     const sealed = new Map<string, KindTarget>();
     for (const [module, target] of targets) {

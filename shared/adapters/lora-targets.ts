@@ -21,14 +21,15 @@ export interface LoraTarget {
 /** Matching for one package: a fraction of a second. Honest configs on 300 modules need a thousandth of it. */
 const MAX_STEPS = 30_000_000;
 
-/** Targets by module name, in the base's order. Throws a refusal. */
-export function resolveTargets(config: LoraConfig, base: BaseModules): Map<string, LoraTarget> {
+/** Targets by module name, in the base's order; `hasTensors` tells what the file holds. Throws a refusal. */
+export function resolveTargets(config: LoraConfig, base: BaseModules, hasTensors: (module: string) => boolean): Map<string, LoraTarget> {
   const budget: StepBudget = { steps: MAX_STEPS };
   const allLinear = typeof config.target_modules === 'string' && config.target_modules.toLowerCase() === 'all-linear';
   const isNamed = allLinear ? () => true : matcher(config.target_modules, 'target_modules', budget);
   const isExcluded = config.exclude_modules?.length ? matcher(config.exclude_modules, 'exclude_modules', budget) : () => false;
   const isInLayers = layerFilter(config);
-  const isTarget = (module: string) => isNamed(module) && !isExcluded(module) && isInLayers(module);
+  const exists = (module: string) => !base.bareParameters?.has(module) || hasTensors(module);
+  const isTarget = (module: string) => isNamed(module) && !isExcluded(module) && isInLayers(module) && exists(module);
 
   const findings: AdapterFinding[] = [];
   // 'all-linear' means all but the output layer.

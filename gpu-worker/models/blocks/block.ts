@@ -24,6 +24,8 @@ export interface Block {
   linears: readonly LinearSpec[];
   /** Linears that take none. */
   fixed: readonly LinearSpec[];
+  /** Linears of both kinds that newer versions of transformers hold as bare parameters: module paths. */
+  bareParameters?: readonly string[];
   /** Norms inside: module path → width of the gain. */
   norms: ReadonlyMap<string, number>;
   build(b: Building, x: Value): Value;

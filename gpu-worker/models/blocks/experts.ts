@@ -69,6 +69,7 @@ export const experts =
       name: 'experts',
       linears: [router, ...(shared ? [...shared.block.linears, shared.gate] : [])],
       fixed: gateUps.flatMap((pair, e) => [...pair, ...downs[e]!]),
+      bareParameters: [router, ...gateUps.flat(), ...downs.flat()].map(({ path }) => path),
       norms: new Map(),
       build(b, x) {
         const { g } = b;

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
-import { FAMILIES, floatsOf, greedyOf, largestDifference, logitsOf, promptsOf, tensorsOf } from './support.ts';
+import { FAMILIES, floatsOf, greedyOf, largestDifference, logitsOf, promptsOf, rootMeanSquare, tensorsOf } from './support.ts';
 
 const TOLERANCE = 2e-4;
 /** Of the size of the logits: what 8-bit rows and columns of 64 random numbers leave. */
@@ -83,6 +83,3 @@ function clearTokens(cases: Awaited<ReturnType<typeof tensorsOf>>, row: number, 
     });
   return Math.min(tokens, ...close);
 }
-
-const rootMeanSquare = (values: ArrayLike<number>): number =>
-  Math.sqrt(Array.from(values, (x) => x * x).reduce((sum, x) => sum + x, 0) / values.length);

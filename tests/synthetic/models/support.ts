@@ -5,58 +5,91 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Executor } from '../../../gpu-worker/engine/executor.ts';
 import { KvPool } from '../../../gpu-worker/engine/kv-pool.ts';
+import type { RowAdapter } from '../../../gpu-worker/engine/model.ts';
 import { pagesFor } from '../../../gpu-worker/engine/pages.ts';
+import { Residents } from '../../../gpu-worker/engine/residents.ts';
+import { buildImage } from '../../../gpu-worker/models/adapter-image.ts';
+import { imageForm } from '../../../gpu-worker/models/image-form.ts';
 import type { PrecisionName } from '../../../gpu-worker/models/precision.ts';
 import { precisionOf } from '../../../gpu-worker/models/precisions.ts';
 import { prepareModel } from '../../../gpu-worker/models/prepare.ts';
-import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
+import { type Checkpoint, openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
 import { encodeBF16Exact, encodeF16Exact } from '../../../shared/adapters/floats.ts';
 import { readSafetensors, type Tensor, writeSafetensors } from '../../../shared/adapters/safetensors.ts';
 
 /** Tiny models made by transformers, one for each family or variant. */
 export const FAMILIES = new URL('../../fixtures/families', import.meta.url).pathname;
 
-/** Logits [vocab] after the last `wanted` tokens of `ids`, of one sequence of which `past` tokens ran before. */
-type RunTokens = (ids: readonly number[], past: number, wanted: number) => Float32Array[];
-
 const CONTEXT = 64;
 
-async function withModel<T>(folder: string, precision: PrecisionName, use: (run: RunTokens) => T): Promise<T> {
-  const cache = mkdtempSync(join(tmpdir(), 'switchyard-logits-'));
-  try {
-    const checkpoint = await openCheckpoint(folder);
-    const model = prepareModel(checkpoint, precisionOf(precision), cache);
-    const pages = Array.from({ length: pagesFor(CONTEXT) }, (_, i) => i);
-    using executor = new Executor(model, new KvPool(checkpoint.config, model.storage, pages.length), 1);
-    return use((tokens, past, wanted) =>
-      executor.run([{ tokens, past, pages: pages.slice(0, pagesFor(past + tokens.length)), adapters: [], wanted }]),
-    );
-  } finally {
-    rmSync(cache, { recursive: true });
-  }
+export interface OpenedModel extends Disposable {
+  checkpoint: Checkpoint;
+  executor: Executor;
+  /** Pages for sequence i, enough for a context of 64 tokens. */
+  pages(i: number): number[];
+  /** Makes a sealed adapter resident: what a row that uses it says. */
+  adapter(digest: string, sealed: Uint8Array): Promise<RowAdapter>;
 }
 
-/** Runs each prompt by itself; returns logits [prompt][tokens · vocab]. */
-export const logitsOf = (folder: string, prompts: readonly (readonly number[])[], precision: PrecisionName = 'fp32') =>
-  withModel(folder, precision, (run) =>
-    prompts.map((ids) => {
-      const rows = run(ids, 0, ids.length);
-      return Float32Array.from(rows.flatMap((row) => [...row]));
-    }),
-  );
+/** A base with memory for `sequences` short sequences. */
+export async function openModel(folder: string, precisionName: PrecisionName, sequences = 1): Promise<OpenedModel> {
+  const cache = mkdtempSync(join(tmpdir(), 'switchyard-model-'));
+  const checkpoint = await openCheckpoint(folder);
+  const precision = precisionOf(precisionName);
+  const model = prepareModel(checkpoint, precision, cache);
+  const each = pagesFor(CONTEXT);
+  const executor = new Executor(model, new KvPool(checkpoint.config, model.storage, each * sequences), 1);
+  const residents = new Residents();
+  return {
+    checkpoint,
+    executor,
+    pages: (i) => Array.from({ length: each }, (_, page) => i * each + page),
+    async adapter(digest, sealed) {
+      residents.add(digest, await buildImage(digest, sealed, imageForm(checkpoint, precision)));
+      return { table: residents.table(digest), weight: 1 };
+    },
+    [Symbol.dispose]() {
+      executor[Symbol.dispose]();
+      rmSync(cache, { recursive: true });
+    },
+  };
+}
+
+/** Logits [tokens · vocab] of each prompt, run by itself. */
+export function runPrompts(
+  { executor, pages }: OpenedModel,
+  prompts: readonly (readonly number[])[],
+  adapters: readonly RowAdapter[] = [],
+): Float32Array[] {
+  return prompts.map((tokens) => joined(executor.run([{ tokens, past: 0, pages: pages(0), adapters, wanted: tokens.length }])));
+}
+
+/** Rows of logits one after another, in memory of their own. */
+export function joined(rows: readonly Float32Array[]): Float32Array {
+  const width = rows[0]?.length ?? 0;
+  const all = new Float32Array(rows.length * width);
+  for (const [i, row] of rows.entries()) all.set(row, i * width);
+  return all;
+}
+
+/** Logits [tokens · vocab] of each prompt on a base opened for it. */
+export async function logitsOf(folder: string, prompts: readonly (readonly number[])[], precision: PrecisionName = 'fp32') {
+  using model = await openModel(folder, precision);
+  return runPrompts(model, prompts);
+}
 
 /** The most likely `tokens` after each prompt, one at a time. */
-export const greedyOf = (folder: string, prompts: readonly (readonly number[])[], tokens: number) =>
-  withModel(folder, 'fp32', (run) =>
-    prompts.map((prompt) => {
-      const answer: number[] = [];
-      for (let next: readonly number[] = prompt, past = 0; answer.length < tokens; past += next.length, next = answer.slice(-1)) {
-        const [logits] = run(next, past, 1);
-        answer.push(logits!.indexOf(Math.max(...logits!)));
-      }
-      return answer;
-    }),
-  );
+export async function greedyOf(folder: string, prompts: readonly (readonly number[])[], tokens: number): Promise<number[][]> {
+  using model = await openModel(folder, 'fp32');
+  return prompts.map((prompt) => {
+    const answer: number[] = [];
+    for (let next: readonly number[] = prompt, past = 0; answer.length < tokens; past += next.length, next = answer.slice(-1)) {
+      const [logits] = model.executor.run([{ tokens: next, past, pages: model.pages(0), adapters: [], wanted: 1 }]);
+      answer.push(logits!.indexOf(Math.max(...logits!)));
+    }
+    return answer;
+  });
+}
 
 /** Rows of a [rows, tokens] tensor of token ids. */
 export function promptsOf({ tensors }: Tensors, name: string): number[][] {
@@ -80,6 +113,9 @@ export const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): n
   for (let i = 0; i < a.length; i++) worst = Math.max(worst, Math.abs(a[i]! - b[i]!));
   return worst;
 };
+
+export const rootMeanSquare = (values: ArrayLike<number>): number =>
+  Math.sqrt(Array.from(values, (x) => x * x).reduce((sum, x) => sum + x, 0) / values.length);
 
 export type Format = 'F32' | 'F16' | 'BF16';
 

@@ -23,7 +23,7 @@ function resolve(fields: object) {
   const bytes = new TextEncoder().encode(JSON.stringify({ peft_type: 'LORA', r: 4, lora_alpha: 8, target_modules: ['q_proj'], ...fields }));
   const config = parseJson(bytes, { file: 'adapter_config.json', code: 'config', maxBytes: 1 << 20, maxDepth: 8 });
   assert.ok(isJsonObject(config));
-  return resolveTargets(readLoraConfig(config), base);
+  return resolveTargets(readLoraConfig(config), base, () => true);
 }
 const short = (fields: object) => [...resolve(fields).keys()].map((module) => module.replace('model.layers.', ''));
 const refusal = (fields: object) =>
