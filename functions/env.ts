@@ -25,6 +25,8 @@ export interface AppEnv {
   Bindings: Env;
   Variables: {
     requestId: string;
+    /** A traceparent: the span of this request at the edge. */
+    trace: string;
     /** Date.now() at arrival. */
     arrived: number;
     principal: Principal;

@@ -19,6 +19,7 @@ import { createEdgeClient } from './server/edge-client.ts';
 import { generateHandler } from './server/generate.ts';
 import { keepBeating } from './server/heartbeat.ts';
 import { createHttpServer } from './server/http.ts';
+import { KeptAnswers, keptRoutes } from './server/kept-answers.ts';
 import { createMeasures, measured } from './server/metrics.ts';
 import { operationRoutes } from './server/operations.ts';
 import { Outbox } from './server/outbox.ts';
@@ -103,14 +104,17 @@ async function main(): Promise<void> {
   const sealer = new Sealer(modules);
   const text = openTextSide(checkpoint.tokenizer);
 
-  const generate = generateHandler({ worker, engine: measured(engine, measures), adapters, text, measures, onEnded: flush });
+  const kept = new KeptAnswers();
+  const generate = generateHandler({ worker, engine: measured(engine, measures), adapters, text, kept, measures, onEnded: flush });
   const storeImage = (digest: string, sealed: Uint8Array) => images.store(digest, sealed);
   const server = createHttpServer({
     secret: settings.SWITCHYARD_SECRET,
     onError: (error, call) => log.error(error, call),
+    onEnd: (call) => log[call.request_id ? 'info' : 'debug'](call, 'call'),
     routes: [
       { method: 'POST', path: '/generate', signed: true, handle: generate },
       { method: 'POST', path: '/seal', signed: true, handle: sealHandler(sealer, modules, objects, storeImage) },
+      ...keptRoutes(kept),
       ...operationRoutes({ worker, engine, outbox, measures, adapters, images }),
     ],
   });

@@ -2,7 +2,7 @@
 import { type SealRequest, SealResult } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Env } from '../env.ts';
-import { callWorker } from '../upstream/call.ts';
+import { type CallLog, callWorker } from '../upstream/call.ts';
 import { order } from '../upstream/placement.ts';
 import { absentBases, liveWorkers, noWorker, servedBases } from '../upstream/snapshot.ts';
 import { modelNotFound } from './names.ts';
@@ -32,11 +32,11 @@ export class Refusal extends Error {
 }
 
 /** Throws Refusal, or Failure when no worker answers. */
-export async function seal(env: Env, request: SealRequest): Promise<SealResult> {
+export async function seal(env: Env, request: SealRequest, log: CallLog): Promise<SealResult> {
   const workers = await liveWorkers(env);
   const base = servedBases(workers).find((b) => b.id === request.base);
   for (const worker of base ? order(workers, base.revision, null) : []) {
-    const response = await callWorker(env, worker, { method: 'POST', path: '/seal', body: request }).catch(() => null);
+    const response = await callWorker(env, worker, { method: 'POST', path: '/seal', body: request, log }).catch(() => null);
     if (!response) continue;
     if (!response.ok) {
       const headers = { 'content-type': response.headers.get('content-type') ?? 'application/json' };

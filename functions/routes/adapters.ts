@@ -117,12 +117,13 @@ interface Plan {
 
 /** Stage → plan → seal → store. It runs to its end even if the client leaves, so that it either happened or left nothing. */
 async function receive(c: Context<AppEnv>, tenant: string, plan: (staged: StagedPackage) => Promise<Plan>): Promise<Response> {
+  const log = { requestId: c.get('requestId'), trace: c.get('trace') };
   const work = async (): Promise<Response> => {
     const staged = await stagePackage(c.env.BUCKET, tenant, c.req.raw);
     try {
       if (staged.files.length === 0) throw new Failure({ kind: 'invalid_request', message: 'The upload holds no files.', param: 'files' });
       const { base, store } = await plan(staged);
-      return c.json(await store(await seal(c.env, { tenant, base, files: staged.files })), 201);
+      return c.json(await store(await seal(c.env, { tenant, base, files: staged.files }, log)), 201);
     } catch (error) {
       await discardPackage(c.env.BUCKET, tenant, staged.upload);
       if (error instanceof Refusal) return error.response;

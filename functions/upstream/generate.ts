@@ -4,6 +4,7 @@
  * looked at, and a client that goes away takes the upstream request with it.
  */
 import type { Context } from 'hono';
+import { traceOf } from '../../shared/contract/trace.ts';
 import type { BaseInfo, GenerateRequest } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import { ledgerOf, reserve } from '../billing/client.ts';
@@ -35,7 +36,7 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
   let answer: Response;
   try {
     if (placement.metered) await Promise.all([hold, placement.confirmed]);
-    [answer] = await Promise.all([firstAnswer(c.env, request, placement.workers, signal), hold, placement.confirmed]);
+    [answer] = await Promise.all([firstAnswer(c.env, request, placement.workers, signal, c.get('trace')), hold, placement.confirmed]);
   } catch (error) {
     abandon.abort();
     await giveBack(c.env, request, hold);
@@ -55,7 +56,13 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
 }
 
 /** Tries the workers in placement order until one answers at all. Same request id: it is one request. */
-export async function firstAnswer(env: Env, request: GenerateRequest, known: LiveWorker[], signal: AbortSignal): Promise<Response> {
+export async function firstAnswer(
+  env: Env,
+  request: GenerateRequest,
+  known: LiveWorker[],
+  signal: AbortSignal,
+  trace = traceOf(null),
+): Promise<Response> {
   const tried = new Set<string>();
   let workers = known;
   for (;;) {
@@ -63,7 +70,13 @@ export async function firstAnswer(env: Env, request: GenerateRequest, known: Liv
     if (!next) throw noWorker(JSON.stringify(request.model));
     tried.add(next.worker);
     try {
-      return await callWorker(env, next, { method: 'POST', path: '/generate', body: request, signal });
+      return await callWorker(env, next, {
+        method: 'POST',
+        path: '/generate',
+        body: request,
+        signal,
+        log: { requestId: request.request_id, trace },
+      });
     } catch (error) {
       if (signal.aborted) throw new Failure({ kind: 'upstream', message: 'The request was given up before a worker answered.' });
       console.warn(JSON.stringify({ level: 'warn', request_id: request.request_id, worker: next.worker, error: String(error) }));

@@ -1,10 +1,13 @@
 /**
  * The worker's HTTP surface: node:http directly, since the token stream is the hot path. Bodies are
- * bounded, calls must be signed by the edge unless a route says otherwise, errors go through `toWire`.
+ * bounded, calls must be signed by the edge unless a route says otherwise, errors go through `toWire`. Each call is
+ * told of when it has ended, with the request id and the trace that the edge gave it.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { ReplayGuard, verifyCall } from '../../shared/contract/signature.ts';
+import { REQUEST_ID_HEADER, TRACE_HEADER, traceOf } from '../../shared/contract/trace.ts';
 import { Failure, toWire } from '../../shared/errors.ts';
+import { RequestId } from '../../shared/ids.ts';
 
 const BODY_LIMIT = 100_000_000;
 
@@ -53,9 +56,40 @@ export interface HttpOptions {
   routes: Route[];
   /** Told of failures that are the worker's own. */
   onError: (error: Error, call: string) => void;
+  onEnd: (call: EndedCall) => void;
 }
 
-export function createHttpServer({ secret, routes, onError }: HttpOptions): Server {
+export interface EndedCall {
+  method: string;
+  path: string;
+  status: number;
+  /** Whether the whole answer left. */
+  complete: boolean;
+  ms: number;
+  /** Of the client's request; absent for calls that serve none. */
+  request_id?: string;
+  /** Of this call's own span. */
+  traceparent?: string;
+}
+
+function tellEnd(request: IncomingMessage, response: ServerResponse, onEnd: HttpOptions['onEnd']): void {
+  const began = performance.now();
+  const id = RequestId.safeParse(request.headers[REQUEST_ID_HEADER]).data;
+  const trace = request.headers[TRACE_HEADER];
+  response.once('close', () =>
+    onEnd({
+      method: request.method ?? '',
+      path: request.url ?? '',
+      status: response.statusCode,
+      complete: response.writableFinished,
+      ms: Math.round(performance.now() - began),
+      ...(id ? { request_id: id } : {}),
+      ...(typeof trace === 'string' ? { traceparent: traceOf(trace) } : {}),
+    }),
+  );
+}
+
+export function createHttpServer({ secret, routes, onError, onEnd }: HttpOptions): Server {
   const guard = new ReplayGuard();
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -75,6 +109,7 @@ export function createHttpServer({ secret, routes, onError }: HttpOptions): Serv
   }
 
   const server = createServer({ noDelay: true, keepAliveTimeout: 60_000 }, (request, response) => {
+    tellEnd(request, response, onEnd);
     serve(request, response).catch((error: unknown) => {
       const failure = asFailure(error);
       if (failure.value.kind === 'internal' || failure.value.kind === 'upstream') onError(failure, `${request.method} ${request.url}`);

@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { AdapterTier } from '../../../gpu-worker/server/adapter-tier.ts';
 import { generateHandler } from '../../../gpu-worker/server/generate.ts';
-import { createHttpServer } from '../../../gpu-worker/server/http.ts';
+import { createHttpServer, type EndedCall } from '../../../gpu-worker/server/http.ts';
+import { KeptAnswers, keptRoutes } from '../../../gpu-worker/server/kept-answers.ts';
 import { createMeasures } from '../../../gpu-worker/server/metrics.ts';
 import type { TextSide } from '../../../gpu-worker/server/prompts.ts';
 import type { Engine, EngineEvent, EngineRequest } from '../../../shared/contract/engine.ts';
@@ -37,6 +38,7 @@ export function playedEngine(play: (played: Played) => void): Engine {
     load: async () => {},
     isResident: () => true,
     unload: async () => {},
+    prepareGrammar: async () => {},
     stats: () => Promise.reject(new Error('not played')),
     close: async () => {},
     submit(request, onEvents) {
@@ -55,6 +57,7 @@ export const done = (promptTokens: number, completionTokens: number): EngineEven
 
 export async function startWorker(engine: Engine, text: TextSide | null) {
   const ended = { count: 0 };
+  const calls: EndedCall[] = [];
   const measures = createMeasures(engine);
   const adapters = new AdapterTier({
     engine,
@@ -65,11 +68,13 @@ export async function startWorker(engine: Engine, text: TextSide | null) {
   const onEnded = () => {
     ended.count++;
   };
-  const handle = generateHandler({ worker: 'wrk_test', engine, adapters, text, measures, onEnded });
+  const kept = new KeptAnswers();
+  const handle = generateHandler({ worker: 'wrk_test', engine, adapters, text, kept, measures, onEnded });
   const server = createHttpServer({
     secret: SECRET,
     onError: () => {},
-    routes: [{ method: 'POST', path: '/generate', signed: true, handle }],
+    onEnd: (call) => calls.push(call),
+    routes: [{ method: 'POST', path: '/generate', signed: true, handle }, ...keptRoutes(kept)],
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -77,10 +82,11 @@ export async function startWorker(engine: Engine, text: TextSide | null) {
   return {
     url,
     ended,
-    async generate(request: GenerateRequest, signal?: AbortSignal): Promise<Response> {
+    calls,
+    async generate(request: GenerateRequest, signal?: AbortSignal, more: Record<string, string> = {}): Promise<Response> {
       const body = new TextEncoder().encode(JSON.stringify(request));
       const authorization = await signCall(SECRET, 'edge', 'worker', { method: 'POST', path: '/generate', body });
-      return await fetch(`${url}/generate`, { method: 'POST', headers: { authorization }, body, signal: signal ?? null });
+      return await fetch(`${url}/generate`, { method: 'POST', headers: { authorization, ...more }, body, signal: signal ?? null });
     },
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();

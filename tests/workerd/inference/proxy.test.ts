@@ -137,3 +137,21 @@ test('names resolve to digests of the caller: newest version, a given version, m
     assert.deepEqual([answer.status, answer.body?.error?.param], [status, param]);
   }
 });
+
+test("the client's trace goes on to the worker under the request's id; without one the edge begins a trace", async () => {
+  const trace = '0af7651916cd43dd8448eb211c80319c';
+  const ask = (headers: Record<string, string>) =>
+    tenant.send('POST', '/v1/completions', {
+      body: JSON.stringify({ model: BASE.id, prompt: 'x' }),
+      headers: { 'content-type': 'application/json', ...headers },
+    });
+  peer.headers.length = 0;
+  const given = await ask({ traceparent: `00-${trace}-b7ad6b7169203331-00` });
+  const [first] = peer.headers.splice(0);
+  assert.match(String(first!['traceparent']), new RegExp(`^00-${trace}-(?!b7ad6b7169203331)[0-9a-f]{16}-00$`));
+  assert.equal(first!['x-request-id'], given.headers.get('x-request-id'));
+  assert.equal(given.headers.get('traceparent'), null, 'answers carry no trace');
+  await ask({ traceparent: 'nonsense' });
+  const [second] = peer.headers.splice(0);
+  assert.match(String(second!['traceparent']), /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
+});

@@ -37,6 +37,8 @@ export class Peer {
   readonly edgeUrl: string;
   readonly generated: GenerateRequest[] = [];
   readonly sealed: SealRequest[] = [];
+  /** The headers of each signed call. */
+  readonly headers: IncomingMessage['headers'][] = [];
   bases: BaseInfo[] = [BASE];
   /** Name of the list of pins that it has. */
   pins: string | null = null;
@@ -108,6 +110,7 @@ export class Peer {
     const path = req.url ?? '/';
     if (path === '/metrics') return this.onMetrics(res);
     await verifyCall(SECRET, 'edge', 'worker', { method: req.method ?? 'GET', path, body }, req.headers.authorization, this.#guard);
+    this.headers.push(req.headers);
     if (path === '/totals') return json(res, 200, { worker: this.name, tenants: this.totals });
     const value: unknown = JSON.parse(body.toString('utf8'));
     if (path === '/seal') {
