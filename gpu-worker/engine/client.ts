@@ -2,12 +2,13 @@
 import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type { Engine, EngineEvent, EngineRequest, EngineStats } from '../../shared/contract/engine.ts';
+import type { Engine, EngineEvent, EngineRequest, EngineStats, Grammar } from '../../shared/contract/engine.ts';
 import type { BaseInfo } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import { parsePrecision } from '../models/precisions.ts';
 import { openCheckpoint } from '../models/source/checkpoint.ts';
-import type { EngineSettings, FromEngine, ToEngine } from './protocol.ts';
+import { Grammars } from './grammar/grammars.ts';
+import type { EngineSettings, EngineStart, FromEngine, ToEngine } from './protocol.ts';
 import { QueueLimits } from './queue-limits.ts';
 
 export interface EngineOptions {
@@ -60,7 +61,13 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     stepMs: options.stepMs ?? DEFAULT_STEP_MS,
     speculation: options.speculation ?? true,
   };
-  const thread = new Worker(new URL('./thread.ts', import.meta.url), { workerData: settings });
+  const grammarsBroke = Promise.withResolvers<Error>();
+  const grammars = new Grammars({ basePath: options.basePath }, grammarsBroke.resolve);
+  const { port } = grammars;
+  const thread = new Worker(new URL('./thread.ts', import.meta.url), {
+    workerData: { settings, grammars: port } satisfies EngineStart,
+    transferList: [port],
+  });
   const { base } = await new Promise<Extract<FromEngine, { type: 'ready' }>>((resolve, reject) => {
     thread.once('error', reject);
     thread.once('message', (message: FromEngine) => {
@@ -69,16 +76,19 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
       else reject(new Error(`engine thread: expected it to be ready first, got ${message.type}`));
     });
   }).catch(async (cause: unknown) => {
-    await thread.terminate();
+    await Promise.all([thread.terminate(), grammars.close()]);
     throw cause;
   });
-  return new EngineClient(base, new QueueLimits(rows, options.queue ?? DEFAULT_QUEUE), thread);
+  const client = new EngineClient(base, new QueueLimits(rows, options.queue ?? DEFAULT_QUEUE), thread, grammars);
+  void grammarsBroke.promise.then((error) => client.break(error));
+  return client;
 }
 
 class EngineClient implements Engine {
   readonly base: BaseInfo;
   readonly #queue: QueueLimits;
   readonly #thread: Worker;
+  readonly #grammars: Grammars;
   readonly #outstanding = new Map<string, Outstanding>();
   readonly #calls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   readonly #resident = new Map<string, Promise<void>>();
@@ -89,13 +99,14 @@ class EngineClient implements Engine {
   #call = 0;
   #broken: Error | null = null;
 
-  constructor(base: BaseInfo, queue: QueueLimits, thread: Worker) {
+  constructor(base: BaseInfo, queue: QueueLimits, thread: Worker, grammars: Grammars) {
     this.base = base;
     this.#queue = queue;
     this.#thread = thread;
+    this.#grammars = grammars;
     thread.on('message', (message: FromEngine) => this.#receive(message));
-    thread.on('error', (error: unknown) => this.#break(error instanceof Error ? error : new Error(String(error))));
-    thread.on('exit', () => this.#break(new Error('the engine was closed')));
+    thread.on('error', (error: unknown) => this.break(error instanceof Error ? error : new Error(String(error))));
+    thread.on('exit', () => this.break(new Error('the engine was closed')));
   }
 
   load(digest: string, image: ArrayBuffer): Promise<void> {
@@ -126,10 +137,22 @@ class EngineClient implements Engine {
     await this.#ask((call) => this.#send({ type: 'remove', call, digest }));
   }
 
+  async prepareGrammar(grammar: Grammar, tenant: string): Promise<void> {
+    if (!this.base.has_tokenizer) {
+      const message = `generate with ${this.base.id}: this base has no tokenizer, so there is no text to hold to a grammar`;
+      throw new Failure({ kind: 'unsupported', message, param: 'response_format' });
+    }
+    await this.#grammars.prepare(grammar, tenant);
+  }
+
   submit(request: EngineRequest, onEvents: (events: EngineEvent[]) => void): { cancel(): void } {
     if (this.#broken) throw new Failure({ kind: 'internal', message: `generate: the engine is not running: ${this.#broken.message}` });
     this.#checkLengths(request);
     this.#checkAdapters(request);
+    if (request.grammar && request.sampling.ignoreEos) {
+      const message = 'ignore_eos: an answer that is held to a format or to tools ends where its grammar does';
+      throw new Failure({ kind: 'invalid_request', message, param: 'ignore_eos' });
+    }
     const sequences = request.prompts.length * request.n;
     this.#queue.take(request.account.tenant, sequences);
     this.#outstanding.set(request.id, { request, sequences, onEvents });
@@ -171,7 +194,7 @@ class EngineClient implements Engine {
   async close(): Promise<void> {
     const exited = new Promise((resolve) => this.#thread.once('exit', resolve));
     this.#send({ type: 'close' });
-    await exited;
+    await Promise.all([exited, this.#grammars.close()]);
   }
 
   #send(message: ToEngine, handedOver: ArrayBuffer[] = []): void {
@@ -226,7 +249,8 @@ class EngineClient implements Engine {
     outstanding.onEvents(events);
   }
 
-  #break(error: Error): void {
+  /** A thread has failed: nothing is accepted any more, and what runs ends as failed. */
+  break(error: Error): void {
     if (this.#broken) return;
     this.#broken = error;
     for (const { reject } of this.#calls.values()) reject(error);

@@ -1,4 +1,5 @@
 /** What the threads of the engine say to each other. Plain data; large memory is handed over, so that the giver keeps nothing alive. */
+import type { MessagePort } from 'node:worker_threads';
 import type { EngineEvent, EngineRequest, EngineStats } from '../../shared/contract/engine.ts';
 import type { BaseInfo } from '../../shared/contract/worker.ts';
 import type { PrecisionName } from '../models/precision.ts';
@@ -19,6 +20,13 @@ export interface EngineSettings {
   /** How long a step may take while others wait for their next token. */
   stepMs: number;
   speculation: boolean;
+}
+
+/** What the engine thread is started with. */
+export interface EngineStart {
+  settings: EngineSettings;
+  /** To the grammar threads. */
+  grammars: MessagePort;
 }
 
 export type ToEngine =

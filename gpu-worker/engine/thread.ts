@@ -11,15 +11,16 @@ import { hasChatTemplate } from '../tokenizer/chat.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { EngineCore } from './core.ts';
 import { Executor } from './executor.ts';
+import { GrammarStates } from './grammar/states.ts';
 import { UsageJournal } from './journal.ts';
 import { bytesPerPage, KvPool } from './kv-pool.ts';
 import { PAGE_TOKENS, PagePool } from './pages.ts';
-import type { EngineSettings, FromEngine, ToEngine } from './protocol.ts';
+import type { EngineStart, FromEngine, ToEngine } from './protocol.ts';
 import { Residents } from './residents.ts';
 
 if (!parentPort) throw new Error('engine/thread.ts runs as a worker thread only');
 const port = parentPort;
-const settings = workerData as EngineSettings;
+const { settings, grammars } = workerData as EngineStart;
 const send = (message: FromEngine): void => port.postMessage(message);
 
 /** How long the cores are left to those who carry a first token to its client. */
@@ -44,11 +45,7 @@ const core = new EngineCore({
   speculation: settings.speculation,
   adapterTable: (digest) => residents.table(digest),
   tokenizer: checkpoint.tokenizer ? createTokenizer(checkpoint.tokenizer) : null,
-  grammars: {
-    open: () => {
-      throw new Error('grammars are refused before they get here');
-    },
-  },
+  grammars: new GrammarStates(grammars, config.vocab_size),
   eos: new Set(config.eos_token_id),
   journal,
   baseRevision: checkpoint.revision,
@@ -87,6 +84,7 @@ while (open) {
   }
 }
 journal.close();
+grammars.close();
 port.close();
 
 function handle(message: ToEngine): void {

@@ -5,10 +5,12 @@
 import type { ServerResponse } from 'node:http';
 import type { Engine, SamplingOptions } from '../../shared/contract/engine.ts';
 import { GenerateRequest, type Receipt } from '../../shared/contract/worker.ts';
+import { Failure } from '../../shared/errors.ts';
 import type { AdapterTier } from './adapter-tier.ts';
-import { type Done, streamedAnswer, wholeAnswer } from './answer.ts';
+import { type Answer, type Done, streamedAnswer, wholeAnswer } from './answer.ts';
 import { choosesBest } from './best-of.ts';
-import { parseJson } from './http.ts';
+import { parseJson, sendJson } from './http.ts';
+import { type KeptAnswers, sendKept } from './kept-answers.ts';
 import type { Measures } from './metrics.ts';
 import { ResponseWriter, type Usage } from './openai-format.ts';
 import { encodePrompts, type TextSide } from './prompts.ts';
@@ -21,6 +23,8 @@ export interface GenerateOptions {
   engine: Engine;
   adapters: AdapterTier;
   text: TextSide | null;
+  /** Of requests that outlive their connection. */
+  kept: KeptAnswers;
   measures: Measures;
   /** Called when the engine ended a request: its usage is in the journal. */
   onEnded: () => void;
@@ -45,11 +49,36 @@ const samplingOf = (request: GenerateRequest): SamplingOptions => ({
 });
 
 export function generateHandler(options: GenerateOptions) {
-  const { engine, adapters, text, measures } = options;
+  const { engine, adapters, text, kept, measures } = options;
   const { base } = engine;
 
   return async function generate(body: Uint8Array, response: ServerResponse): Promise<void> {
     const request = parseJson(GenerateRequest, body, 'generate');
+    if (request.priority === 'batch' && !request.stream) {
+      const whole = async (cancelled: AbortSignal) => {
+        const answer = Promise.withResolvers<unknown>();
+        await run(request, (writer) => wholeAnswer(answer.resolve, writer, request), cancelled);
+        if (cancelled.aborted) answer.reject(new Failure({ kind: 'upstream', message: 'generate: the request was cancelled' }));
+        return await answer.promise;
+      };
+      sendKept(response, await kept.once(request.request_id, whole));
+      return;
+    }
+    const left = new AbortController();
+    // Also emitted after a whole answer, when there is nothing left to cancel.
+    response.once('close', () => left.abort());
+    if (response.destroyed) left.abort();
+    const answer = (writer: ResponseWriter, sequences: number) =>
+      request.stream ? streamedAnswer(response, writer, sequences) : wholeAnswer((whole) => sendJson(response, whole), writer, request);
+    await run(request, answer, left.signal);
+  };
+
+  /** Nothing is answered once `left` is aborted. */
+  async function run(
+    request: GenerateRequest,
+    answerWith: (writer: ResponseWriter, sequences: number) => Answer,
+    left: AbortSignal,
+  ): Promise<void> {
     checkRequest(request, base, text);
     const began = performance.now();
     const offer = offerOf(request.input, text);
@@ -59,10 +88,11 @@ export function generateHandler(options: GenerateOptions) {
     const prompts = await encodePrompts(request.input, offer, base, text);
     checkLengths(request, prompts, base.context_length);
     checkSize(request, prompts, base.context_length);
+    if (grammar) await engine.prepareGrammar(grammar, request.tenant);
     const release = await adapters.acquire(digests);
     try {
       const writer = new ResponseWriter(request, offer, text, Date.now());
-      const answer = request.stream ? streamedAnswer(response, writer, prompts.length * request.n) : wholeAnswer(response, writer, request);
+      const answer = answerWith(writer, prompts.length * request.n);
       const receipt = (usage: Usage): Receipt => ({
         request_id: request.request_id,
         base_revision: base.revision,
@@ -92,15 +122,14 @@ export function generateHandler(options: GenerateOptions) {
           if (ended && failure) reject(failure);
           else if (ended) resolve(ended);
         });
-        // Also emitted after a whole answer, when there is nothing left to cancel.
-        response.once('close', () => running.cancel());
-        if (response.destroyed) running.cancel();
+        left.addEventListener('abort', () => running.cancel());
+        if (left.aborted) running.cancel();
       });
       measures.requests.inc({ outcome: done.outcome });
-      if (!response.destroyed) answer.end(done, receipt(done.usage));
+      if (!left.aborted) answer.end(done, receipt(done.usage));
     } finally {
       release();
       options.onEnded();
     }
-  };
+  }
 }

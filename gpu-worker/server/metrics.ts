@@ -31,6 +31,7 @@ export function measured(engine: Engine, measures: Measures): Engine {
     load: (digest, image) => engine.load(digest, image),
     isResident: (digest) => engine.isResident(digest),
     unload: (digest) => engine.unload(digest),
+    prepareGrammar: (grammar, tenant) => engine.prepareGrammar(grammar, tenant),
     submit: (request, onEvents) => engine.submit(request, measures.follow(request, onEvents)),
     stats: () => engine.stats(),
     close: () => engine.close(),

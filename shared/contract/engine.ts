@@ -138,6 +138,11 @@ export interface Engine {
   isResident(digest: string): boolean;
   /** Drops an adapter from the host tier once no running row uses it. */
   unload(digest: string): Promise<void>;
+  /**
+   * Compiles a grammar, to be awaited before requests that follow it. Throws Failure 'invalid_request' or 'unsupported' naming
+   * what of it cannot be honoured, 'rate_limited' when too many of the tenant's wait.
+   */
+  prepareGrammar(grammar: Grammar, tenant: string): Promise<void>;
   /** Queues a request. Throws Failure 'rate_limited' when the queue is full, 'invalid_request' when a prompt does not fit the context. */
   submit(request: EngineRequest, onEvents: (events: EngineEvent[]) => void): { cancel(): void };
   stats(): Promise<EngineStats>;
