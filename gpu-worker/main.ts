@@ -80,6 +80,10 @@ async function main(): Promise<void> {
       precision: settings.SWITCHYARD_PRECISION,
       home,
       journalPath: outbox.journalPath,
+      rows: settings.SWITCHYARD_ROWS,
+      kvBytes: settings.SWITCHYARD_KV_MB,
+      stepMs: settings.SWITCHYARD_STEP_MS,
+      speculation: settings.SWITCHYARD_SPECULATION === 'auto',
     }),
   ]);
   const adapterMemory = settings.SWITCHYARD_ADAPTER_MEMORY_MB;

@@ -29,6 +29,14 @@ const Environment = z.object({
   /** A GGUF file or a Hugging Face folder. */
   SWITCHYARD_BASE: z.string().min(1),
   SWITCHYARD_PRECISION: z.string().default('auto'),
+  /** Sequences that run at once. */
+  SWITCHYARD_ROWS: z.coerce.number().int().min(1).max(1024).optional(),
+  /** Keys and values; a quarter of the machine's memory when absent. */
+  SWITCHYARD_KV_MB: megabytes.optional(),
+  /** How long a step may take while others wait for their next token, in milliseconds. */
+  SWITCHYARD_STEP_MS: z.coerce.number().positive().optional(),
+  /** Drafting of text that repeats itself, where it pays. */
+  SWITCHYARD_SPECULATION: z.enum(['auto', 'off']).default('auto'),
   SWITCHYARD_PROVIDER: z.literal('cpu', 'expected cpu; other execution providers are not supported yet').default('cpu'),
   /** Adapter images in memory, and on disk. */
   SWITCHYARD_ADAPTER_MEMORY_MB: megabytes.default(Math.max(LEAST_ADAPTER_MEMORY, Math.round(totalmem() * ADAPTER_MEMORY_SHARE))),

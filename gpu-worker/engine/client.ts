@@ -20,15 +20,15 @@ export interface EngineOptions {
   journalPath: string;
   threads?: number;
   /** Sequences that run side by side. */
-  rows?: number;
+  rows?: number | undefined;
   /** Tokens of one sequence; the limits of the base and of the memory for keys and values hold as well. */
   context?: number;
   /** Sequences of one tenant that may wait beyond those that run. */
   queue?: number;
   /** Bytes for keys and values. */
-  kvBytes?: number;
+  kvBytes?: number | undefined;
   /** How long a step may take while others wait for their next token, in milliseconds. */
-  stepMs?: number;
+  stepMs?: number | undefined;
   /** Whether text that repeats itself is drafted ahead where that pays. */
   speculation?: boolean;
 }

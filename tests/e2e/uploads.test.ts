@@ -78,8 +78,6 @@ async function metrics() {
       base: value('switchyard_engine_base_bytes'),
       kv: value('switchyard_engine_kv_bytes'),
     },
-    /** Laid out for the ranks that running requests need: with the first call here, since all ranks are equal. */
-    slots: value('switchyard_engine_adapter_slot_bytes'),
     resident: value('switchyard_engine_resident_adapters'),
     residentBytes: value('switchyard_engine_resident_adapter_bytes'),
     rss: value('switchyard_process_resident_bytes'),
@@ -111,9 +109,8 @@ test('five hundred adapters are uploaded, called and deleted, and the worker sta
   assert.deepEqual(await each(called.filter(isKept), ask), answers.filter(isKept));
   const end = await metrics();
 
-  for (const { constant, slots, resident, residentBytes } of [full, end]) {
+  for (const { constant, resident, residentBytes } of [full, end]) {
     assert.deepEqual(constant, start.constant);
-    assert.equal(slots, full.slots);
     assert.ok(resident > 10 && resident < called.length, `${resident} of ${called.length} adapters are resident`);
     assert.ok(residentBytes <= ADAPTER_MEMORY_MB * 1_000_000, `${residentBytes} bytes are resident`);
   }
