@@ -17,10 +17,6 @@ export function checkRequest(request: GenerateRequest, base: BaseInfo, text: Tex
     const message = `generate with ${base.id}: this base has no tokenizer, so there is no text in which to find stop strings`;
     throw refuse('unsupported', message, 'stop');
   }
-  if (!text && request.response_format.type !== 'text') {
-    const message = `generate with ${base.id}: this base has no tokenizer, so there is no text to hold to a format`;
-    throw refuse('unsupported', message, 'response_format');
-  }
   const foreign = request.logit_bias.find(([id]) => id >= base.vocab_size);
   if (foreign) throw refuse('invalid_request', `logit_bias: token ids are below ${base.vocab_size}, got ${foreign[0]}`, 'logit_bias');
   if (request.best_of < request.n || (request.stream && choosesBest(request))) {
