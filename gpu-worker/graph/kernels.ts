@@ -71,6 +71,20 @@ export function gatedUnits(
   return { units, quantized: q };
 }
 
+/** Outputs of a block linear that are computed at once, and its inputs that share a scale. */
+export const LANES = 16;
+export const BLOCK_INPUTS = 32;
+
+/** Bytes of 16 outputs' weights for 32 inputs: levels, then a scale and a least value for each output. */
+export const blockBytes = (bits: 4 | 8): number => (BLOCK_INPUTS * LANES * bits) / 8 + 2 * 2 * LANES;
+
+/** x [tokens, in] · W → [tokens, outputs]; `weight` u8 [⌈outputs/16⌉, ⌈in/32⌉, blockBytes], see models/int4.ts. */
+export function blockLinear(g: Graph, x: Value, weight: Value, outputs: number, bits: 4 | 8): Value {
+  const y = { ...x, name: g.path('matmul'), dims: [x.dims[0]!, outputs] };
+  g.node('BlockLinear', [x, weight], [y], { outputs: { int: outputs }, bits: { int: bits } }, DOMAIN);
+  return y;
+}
+
 /** Which rows a run has, and whose adapters they use. */
 export interface AdaptedRows {
   /** i32 [R, 3]: first token, tokens, tokens before them. */

@@ -13,7 +13,7 @@
 /* Every operator, once. */
 #define OPERATORS(each, variant)                                                               \
   each(paged_attention, variant) each(finish_linear, variant) each(add_norm_quantize, variant) \
-  each(quantize_rows, variant) each(gated_units, variant)
+  each(quantize_rows, variant) each(gated_units, variant) each(block_linear, variant)
 
 #define DECLARE(name, variant) extern const Operator name##_##variant;
 #define LISTED(name, variant) &name##_##variant,

@@ -88,7 +88,7 @@ export class DecoderModel {
     });
     const logitScale = (decoder.logitScale ?? 1) / (decoder.logitCap || 1);
     const logits: Basis = { gain: constant(vocab, logitScale), rotation: null };
-    this.#head = { path: HEAD, in: hidden, out: vocab, bias: false, input: this.#afterNorm(FINAL_NORM), output: logits };
+    this.#head = { path: HEAD, in: hidden, out: vocab, bias: false, head: true, input: this.#afterNorm(FINAL_NORM), output: logits };
   }
 
   /** Every adaptable linear with the basis that the precision serves it in, in execution order. */

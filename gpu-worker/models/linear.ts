@@ -20,6 +20,8 @@ export interface LinearSpec {
   in: number;
   out: number;
   bias: boolean;
+  /** Whether it makes the logits: forms of few bits spend more on it. */
+  head?: true;
   /** Computed in float32 whatever the precision. */
   exact?: boolean;
   /** Basis of x; `gain` here multiplies the weight's columns: W' = W diag(gain) R. */

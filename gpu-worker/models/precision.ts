@@ -3,7 +3,7 @@ import type { Graph, Value } from '../graph/ir.ts';
 import type { Activation } from '../graph/kernels.ts';
 import type { LinearSpec } from './linear.ts';
 
-export type PrecisionName = 'fp32' | 'int8';
+export type PrecisionName = 'fp32' | 'int8' | 'int4';
 
 /** The source of weights while a graph is built: only called for names that the cache lacks. */
 export interface WeightSource {

@@ -1,10 +1,11 @@
 /** The numeric forms a base can be served in, by name. */
 import { Failure } from '../../shared/errors.ts';
 import { fp32 } from './fp32.ts';
+import { int4 } from './int4.ts';
 import { int8 } from './int8.ts';
 import type { Precision, PrecisionName } from './precision.ts';
 
-const MAKE: Record<PrecisionName, () => Precision> = { fp32, int8 };
+const MAKE: Record<PrecisionName, () => Precision> = { fp32, int8, int4 };
 
 export const precisionOf = (name: PrecisionName): Precision => MAKE[name]();
 

@@ -12,7 +12,7 @@ import { imagesFor } from '../../support/images.ts';
 import { randomAdapter } from './adapters.ts';
 import type { BenchBase } from './base.ts';
 
-export const PRECISIONS = ['fp32', 'int8'] as const;
+export const PRECISIONS = ['fp32', 'int8', 'int4'] as const;
 
 const SAMPLING: SamplingOptions = {
   temperature: 0,
