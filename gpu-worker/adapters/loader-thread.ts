@@ -31,7 +31,7 @@ const disk = await ImageDisk.open({
 });
 
 async function load(digest: string): Promise<{ image: ArrayBuffer; source: ImageSource }> {
-  const cached = await disk.get(digest);
+  const cached = await disk.get(digest).catch(warn);
   if (cached) return { image: cached, source: 'disk' };
   const key = imageKey(form.id, digest);
   const stored = await objects.get(key, settings.limit).catch(absent);
@@ -56,7 +56,7 @@ function absent(error: unknown): null {
   throw error;
 }
 
-/** A full disk costs speed, not answers. */
+/** A disk that is full or broken costs speed, not answers. */
 const keep = (digest: string, image: ArrayBuffer): Promise<void> => disk.put(digest, image).catch(warn);
 
 function warn(error: unknown): void {
