@@ -14,7 +14,7 @@
 
 /* Floats of the queries that one item of work holds: bounded by the stacks of other people's threads. */
 #define ITEM_FLOATS 8192
-/* Fewer items than this leave threads idle: long contexts are then cut into segments. */
+/* Fewer items than this leave threads idle: blocks are then cut finer, and long contexts into segments. */
 #define ENOUGH_ITEMS 32
 
 enum { QKV, POOL, ROWS, PAGES, COS, SIN, Q_GAIN, K_GAIN, INPUTS };
@@ -101,7 +101,7 @@ static OrtStatus *check(const Run *run, const Options *o, const Tensor in[INPUTS
   const int64_t heads = o->heads + 2 * o->kv_heads, dim = in[QKV].dims[1] / heads, group = o->heads / o->kv_heads;
   CHECK(run, dim >= 8 && dim <= MAX_HEAD_DIM && dim % 8 == 0 && in[QKV].dims[1] == dim * heads,
         "qkv is %lld wide: %lld heads of a multiple of 8 up to %d expected", (long long)in[QKV].dims[1], (long long)heads, MAX_HEAD_DIM);
-  CHECK(run, group * dim <= ITEM_FLOATS, "%lld heads of %lld for one kv head", (long long)group, (long long)dim);
+  CHECK(run, group <= MAX_QUERIES && group * dim <= ITEM_FLOATS, "%lld heads of %lld for one kv head", (long long)group, (long long)dim);
   CHECK(run, in[POOL].type == ORT_F32 || in[POOL].type == ORT_F16, "pool must be float or float16");
   CHECK(run, in[POOL].dims[1] == 2 * o->kv_heads * PAGE * dim, "pool must be [pages, %lld]", (long long)(2 * o->kv_heads * PAGE * dim));
   CHECK(run, in[ROWS].dims[1] == 3, "rows must be [rows, 3]");
@@ -189,6 +189,8 @@ typedef struct {
 INLINE int32_t first_segment(const Call *call, int32_t at) { return visible(call, at).low / SEGMENT; }
 INLINE int32_t segments_seen(const Call *call, int32_t from, int32_t to) { return to / SEGMENT - first_segment(call, from) + 1; }
 INLINE int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
+INLINE int32_t at_least(int32_t a, int32_t b) { return a > b ? a : b; }
+INLINE int32_t at_most(int32_t a, int32_t b) { return a < b ? a : b; }
 
 /* A row that is one item for each kv head may be cut into segments, to be merged afterwards … */
 INLINE bool is_split(const Call *call, const Plan *p, size_t r) {
@@ -203,7 +205,10 @@ INLINE bool is_written_by_item(const Call *call, const Plan *p, size_t r) {
 static Plan plan(const Call *call, size_t rows) {
   const int32_t kv_heads = (int32_t)call->options->kv_heads;
   const int32_t fit = (int32_t)(ITEM_FLOATS / (call->group * call->dim)), most = MAX_QUERIES / (int32_t)call->group;
-  Plan p = {.block = fit < most ? fit : most, .segments_of_item = INT32_MAX};
+  /* Few tokens are cut finer, for the sake of threads, though not below two tiles. */
+  const int32_t tokens = call->rows[rows - 1].first + call->rows[rows - 1].tokens;
+  const int32_t fine = at_least(ceil_div(tokens * kv_heads, ENOUGH_ITEMS), ceil_div(2 * TILE_ROWS, (int32_t)call->group));
+  Plan p = {.block = at_least(at_most(fine, at_most(fit, most)), 1), .segments_of_item = INT32_MAX};
   size_t segments = 0;
   for (size_t r = 0; r < rows; r++) {
     const Row row = call->rows[r];
@@ -217,7 +222,7 @@ static Plan plan(const Call *call, size_t rows) {
     const int32_t seen = segments_seen(call, row.past, row.past + row.tokens - 1);
     if (!is_split(call, &p, r)) continue;
     p.items += (size_t)((ceil_div(seen, p.segments_of_item) - 1) * kv_heads);
-    p.part_floats += (size_t)(seen * kv_heads * row.tokens) * call->group * (call->dim + 2);
+    p.part_floats += (size_t)seen * (size_t)(kv_heads * row.tokens) * call->group * (call->dim + 2);
   }
   return p;
 }

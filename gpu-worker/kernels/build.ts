@@ -4,7 +4,7 @@
  * (clang with every platform's C library) builds all of them on any Linux machine.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -46,7 +46,7 @@ function build(zig: string, name: string, target: Target, digest: string): void 
     const out = prebuilt(name);
     mkdirSync(path.dirname(out), { recursive: true });
     // Processes that run the old library keep their file.
-    execFileSync('cp', [made, `${out}.new`]);
+    copyFileSync(made, `${out}.new`);
     renameSync(`${out}.new`, out);
   } finally {
     rmSync(work, { recursive: true, force: true });

@@ -116,8 +116,8 @@ test('half a pool keeps values that are too large for it finite', () => {
 });
 
 /** Runs two rows, of 3 tokens after 30 and of 1 after 0, in one page and two. */
-function spoilt(spoil: Parameters<Attention['run']>[1], shape: Partial<Shape> = {}): void {
-  using attention = open({ ...PLAIN, ...shape });
+function spoilt(spoil: Parameters<Attention['run']>[1]): void {
+  using attention = open(PLAIN);
   const width = widthOf(attention.shape);
   attention.run([{ qkv: new Float32Array(30 * width), past: 0, pages: [1] }]);
   const rows = [
@@ -152,6 +152,12 @@ test('refused: a position that cos and sin do not reach', () => {
   using attention = new Attention(PLAIN, { poolPages: 4, positions: 2 });
   const row = { qkv: new Float32Array(3 * widthOf(PLAIN)), past: 0, pages: [0] };
   assert.throws(() => attention.run([row]), /cos must be \[≥ 3 positions, 8\]/);
+});
+
+test('refused: more heads for one kv head than an item of work holds', () => {
+  using attention = open({ ...PLAIN, heads: 65, kvHeads: 1 });
+  const row = { qkv: new Float32Array(widthOf(attention.shape)), past: 0, pages: [0] };
+  assert.throws(() => attention.run([row]), /65 heads of 16 for one kv head/);
 });
 
 test('refused when the session is made: heads that kv heads do not divide', () => {
