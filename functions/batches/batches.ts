@@ -10,12 +10,13 @@ import { z } from 'zod';
 import type { Batch, BatchAnswer } from '../../shared/contract/batches.ts';
 import type { PageQuery } from '../../shared/contract/files.ts';
 import { ResponseUsage } from '../../shared/contract/responses.ts';
-import { toWire } from '../../shared/errors.ts';
+import { type ErrorValue, toWire } from '../../shared/errors.ts';
 import type { Env } from '../env.ts';
 import { objectOf } from '../files/files.ts';
 import { ChatUsage, toUsage } from '../responses/chat.ts';
+import { HEARTBEAT_INTERVAL_MS } from '../upstream/placement.ts';
 import { parseLine } from './input.ts';
-import { type LineOutcome, runLine } from './line.ts';
+import { type LineOutcome, type LineRequest, recallLine, runLine } from './line.ts';
 import { answerId, writeFiles } from './output.ts';
 import { BatchStore, type DueLine, type Job, type StoredBatch } from './store.ts';
 import { validate } from './validate.ts';
@@ -26,12 +27,16 @@ const CONCURRENCY = 4;
 const MOST_OPEN = 100;
 /** Workers may break on a request so often before that is its answer; each time it waits twice as long. */
 const MOST_ATTEMPTS = 5;
-const FIRST_RETRY_MS = 1_000;
+const FIRST_RETRY_MS = 500;
 /** How long after a kill the alarm rings. */
 const BEAT_MS = 2_000;
 /** An alarm's handler has 15 minutes. */
 const TURN_MS = 5 * 60_000;
 const FAILED_PAUSE_MS = 5_000;
+/** A restarted edge has heard of all workers by then. */
+const ACQUAINTED_MS = 1.5 * HEARTBEAT_INTERVAL_MS;
+
+const LOST: ErrorValue = { kind: 'upstream', message: 'The worker was lost before it had answered.' };
 
 interface Task {
   batch: string;
@@ -45,6 +50,7 @@ export class Batches extends DurableObject<Env> {
   readonly #tasks = new Map<string, Task>();
   #looping = false;
   #changed = Promise.withResolvers<void>();
+  readonly #acquaintedAt = Date.now() + ACQUAINTED_MS;
   /** Workers asked for patience until then. */
   #busyUntil = 0;
 
@@ -139,20 +145,32 @@ export class Batches extends DurableObject<Env> {
   }
 
   async #runLine(line: DueLine, signal: AbortSignal): Promise<void> {
-    const { batch, number } = line;
-    const { document, job } = this.#store.get(batch)!;
-    const requestId = this.#store.assignRequestId(batch, number);
+    const { document, job } = this.#store.get(line.batch)!;
+    const { tenant, keyId } = job;
     try {
-      const body = await this.#bodyOf(job.tenant, document.input_file_id, line);
-      const { tenant, keyId } = job;
-      const request = { tenant, keyId, endpoint: line.endpoint, requestId, deadline: document.expires_at * 1000 };
-      if (body === undefined)
+      const body = await this.#bodyOf(tenant, document.input_file_id, line);
+      if (body === undefined) {
         this.#finish(line, { response: null, error: { code: 'input_file_deleted', message: 'The input file was deleted.' } });
-      else this.#settle(line, requestId, await runLine(this.env, { ...request, body }, signal));
+        return;
+      }
+      await this.#ask(line, { tenant, keyId, endpoint: line.endpoint, body, deadline: document.expires_at * 1000 }, signal);
     } catch (error) {
-      this.#store.putBack(batch, number);
+      this.#store.putBack(line.batch, line.number);
       throw error;
     }
+  }
+
+  async #ask(line: DueLine, request: Omit<LineRequest, 'requestId'>, signal: AbortSignal): Promise<void> {
+    if (line.sentAs !== null) {
+      await scheduler.wait(Math.max(0, this.#acquaintedAt - Date.now()));
+      const recalled = await recallLine(this.env, { ...request, requestId: line.sentAs }, signal);
+      if (recalled) {
+        this.#settle(line, line.sentAs, recalled);
+        return;
+      }
+    }
+    const requestId = this.#store.assignRequestId(line.batch, line.number);
+    this.#settle(line, requestId, await runLine(this.env, { ...request, requestId }, signal));
   }
 
   #settle(line: DueLine, requestId: string, outcome: LineOutcome): void {
@@ -166,10 +184,12 @@ export class Batches extends DurableObject<Env> {
         this.#busyUntil = Date.now() + outcome.retryAfterMs;
         this.#store.putBack(line.batch, line.number);
         return;
-      case 'broken': {
-        const { status, body } = toWire(outcome.error);
+      case 'broken':
+      case 'lost': {
+        const { status, body } = toWire(outcome.kind === 'broken' ? outcome.error : LOST);
+        const notBefore = Date.now() + FIRST_RETRY_MS * 2 ** line.attempts;
         if (line.attempts + 1 >= MOST_ATTEMPTS) answered(status, body);
-        else this.#store.retry(line.batch, line.number, Date.now() + FIRST_RETRY_MS * 2 ** line.attempts);
+        else this.#store.retry(line.batch, line.number, notBefore, outcome.kind === 'lost');
         return;
       }
       default:

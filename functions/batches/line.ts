@@ -1,21 +1,24 @@
 /**
  * One request of a batch, through the same schemas, admission, holds and workers as if its client had sent it
- * alone. Its request id is the caller's, fixed before anything is sent.
+ * alone. Its request id is the caller's, fixed before anything is sent. A worker goes on with it when the edge is
+ * gone, and still has the answer when the edge is back: one generation, one charge.
  */
 import type { BatchEndpoint } from '../../shared/contract/batches.ts';
 import { ChatRequest, CompletionRequest } from '../../shared/contract/openai.ts';
 import { ResponsesRequest } from '../../shared/contract/responses.ts';
-import type { GenerateRequest } from '../../shared/contract/worker.ts';
+import { traceOf } from '../../shared/contract/trace.ts';
+import type { GenerateRequest, RequestRef } from '../../shared/contract/worker.ts';
 import { type ErrorValue, Failure, toWire } from '../../shared/errors.ts';
-import { reserve } from '../billing/client.ts';
+import { ledgerOf, reserve } from '../billing/client.ts';
 import type { Env } from '../env.ts';
 import { check } from '../middleware/body.ts';
 import { type Asked, resolve } from '../registry/resolve.ts';
 import { responseWork } from '../responses/request.ts';
 import { toResponse } from '../responses/respond.ts';
 import { chatWork, completionWork, type Work } from '../upstream/admission.ts';
-import { firstAnswer, giveBack } from '../upstream/generate.ts';
-import { liveWorkers } from '../upstream/snapshot.ts';
+import { callWorker } from '../upstream/call.ts';
+import { type LiveWorker, order } from '../upstream/placement.ts';
+import { liveWorkers, noWorker } from '../upstream/snapshot.ts';
 
 export interface LineRequest {
   tenant: string;
@@ -32,7 +35,9 @@ export type LineOutcome =
   /** Nobody could take it now: nothing was generated. */
   | { kind: 'busy'; retryAfterMs: number }
   /** A worker failed on it. */
-  | { kind: 'broken'; error: ErrorValue };
+  | { kind: 'broken'; error: ErrorValue }
+  /** The way to its worker broke: it may be answered still, under its id. */
+  | { kind: 'lost' };
 
 interface Prepared {
   work: Work;
@@ -68,18 +73,23 @@ function unstreamed<T extends { stream?: boolean | null | undefined }>(request: 
   throw new Failure({ kind: 'unsupported', message: 'stream is not supported in a batch: leave it out.', param: 'stream' });
 }
 
-const LOST: ErrorValue = { kind: 'upstream', message: 'The worker was lost before it had answered.' };
+/** Sends the line under a new id. Rejects only when `signal` was aborted; the line is then withdrawn from its worker. */
+export const runLine = (env: Env, line: LineRequest, signal: AbortSignal): Promise<LineOutcome> =>
+  settled(env, line, signal, () => ask(env, line, signal));
 
-/** Rejects only when `signal` was aborted. */
-export async function runLine(env: Env, line: LineRequest, signal: AbortSignal): Promise<LineOutcome> {
+/** What became of a line that was sent before; null: no live worker knows, so that it may be sent under another id. */
+export const recallLine = (env: Env, line: LineRequest, signal: AbortSignal): Promise<LineOutcome | null> =>
+  settled(env, line, signal, () => recall(env, line, signal));
+
+async function settled<T>(env: Env, line: LineRequest, signal: AbortSignal, work: () => Promise<T>): Promise<T | LineOutcome> {
   try {
-    return await ask(env, line, signal);
+    return await work();
   } catch (error) {
+    if (signal.aborted) await withdraw(env, line.requestId);
     signal.throwIfAborted();
     if (error instanceof Failure) return outcomeOf(error.value);
-    // Not said by anyone: the connection to a worker or to an object of the edge broke.
     console.warn(JSON.stringify({ level: 'warn', request_id: line.requestId, error: String(error) }));
-    return { kind: 'broken', error: LOST };
+    return { kind: 'lost' };
   }
 }
 
@@ -98,20 +108,56 @@ async function ask(env: Env, line: LineRequest, signal: AbortSignal): Promise<Li
     priority: 'batch',
     deadline: line.deadline,
   };
-  const hold = reserve(env, request, base);
-  await hold;
-  let answer: Response;
-  try {
-    answer = await firstAnswer(env, request, workers, signal);
-  } catch (error) {
-    await giveBack(env, request, hold);
-    // A worker was there and is not any more: perhaps because of this very request.
-    if (error instanceof Failure && error.value.kind === 'unavailable') throw new Failure(LOST, { cause: error });
-    throw error;
-  }
-  if (answer.ok) return { kind: 'answered', status: answer.status, body: await (await finish(answer)).json() };
-  await giveBack(env, request, hold);
+  const [worker] = order(workers, base.revision, adapters[0]?.digest ?? null);
+  if (!worker) throw noWorker(JSON.stringify(work.model));
+  await reserve(env, request, base);
+  // One worker only: if it is lost on the way it may go on, and another would generate the same again.
+  const log = { requestId: line.requestId, trace: traceOf(null) };
+  const answer = await callWorker(env, worker, { method: 'POST', path: '/generate', body: request, signal, log });
+  if (TIMED_OUT.includes(answer.status)) return { kind: 'lost' };
+  if (answer.ok) return answered(await finish(answer));
+  await release(env, line);
   return refusal(answer.status, answer.headers.get('retry-after'), await (await finish(answer)).json());
+}
+
+/** Said by proxies between edge and worker. */
+const TIMED_OUT = [504, 524];
+
+const answered = async (answer: Response): Promise<LineOutcome> => ({ kind: 'answered', status: answer.status, body: await answer.json() });
+
+async function recall(env: Env, line: LineRequest, signal: AbortSignal): Promise<LineOutcome | null> {
+  for (;;) {
+    const workers = await liveWorkers(env, { fresh: true });
+    const replies = await Promise.all(workers.map((worker) => refer(env, worker, '/answer', line.requestId, signal)));
+    signal.throwIfAborted();
+    const known = replies.find((reply) => reply?.ok);
+    if (!known) {
+      await release(env, line);
+      return null;
+    }
+    if (known.status === 200) return answered(await prepare(line).finish(known));
+  }
+}
+
+/** What was generated under the line's id is billed all the same. */
+const release = (env: Env, line: LineRequest) => ledgerOf(env, line.tenant).release(line.requestId);
+
+/** A request of a batch goes on without its connection, until it is told. */
+async function withdraw(env: Env, requestId: string): Promise<void> {
+  const workers = await liveWorkers(env);
+  await Promise.all(workers.map((worker) => refer(env, worker, '/cancel', requestId)));
+}
+
+/** Null: the worker cannot be reached. */
+async function refer(
+  env: Env,
+  worker: LiveWorker,
+  path: '/answer' | '/cancel',
+  requestId: string,
+  signal?: AbortSignal,
+): Promise<Response | null> {
+  const body = { request_id: requestId } satisfies RequestRef;
+  return await callWorker(env, worker, { method: 'POST', path, body, ...(signal ? { signal } : {}) }).catch(() => null);
 }
 
 const BUSY_MS = 2_000;

@@ -2,7 +2,9 @@
  * One tenant's batches in the SQLite of their object. A batch's document is what its client sees; beside it
  * are its lines, by number, and the answers until they are written into files.
  *
- *   line   waiting → running → done          running lines of a dead process wait again
+ *   line   waiting → running → done
+ *
+ * A waiting line that has a request id was sent under it, and nobody knows yet what became of it.
  */
 import type { Batch, BatchAnswer, BatchEndpoint, BatchError, BatchStatus } from '../../shared/contract/batches.ts';
 import type { PageQuery } from '../../shared/contract/files.ts';
@@ -57,6 +59,8 @@ export interface DueLine extends NewLine {
   batch: string;
   endpoint: BatchEndpoint;
   attempts: number;
+  /** The id under which it was sent before. */
+  sentAs: string | null;
 }
 
 interface Row extends Record<string, SqlStorageValue> {
@@ -70,6 +74,7 @@ interface LineRow extends Record<string, SqlStorageValue> {
   offset: number;
   length: number;
   attempts: number;
+  sentAs: string | null;
 }
 
 const parse = ({ document, job }: Row): StoredBatch => ({ document: JSON.parse(document) as Batch, job: JSON.parse(job) as Job });
@@ -172,7 +177,7 @@ export class BatchStore {
       for (const { document } of this.open()) {
         if (document.status !== 'in_progress' || due.length >= most) continue;
         const rows = this.#sql.exec<LineRow>(
-          "SELECT line number, custom_id customId, offset, length, attempts FROM lines WHERE batch = ? AND state = 'waiting' AND not_before <= ? ORDER BY line LIMIT ?",
+          "SELECT line number, custom_id customId, offset, length, attempts, request_id sentAs FROM lines WHERE batch = ? AND state = 'waiting' AND not_before <= ? ORDER BY line LIMIT ?",
           document.id,
           now,
           most - due.length,
@@ -191,15 +196,15 @@ export class BatchStore {
     return id;
   }
 
-  /** The line did not get its answer: it waits again. */
+  /** Nothing has begun under the line's id: it waits again. */
   putBack(batch: string, line: number): void {
-    this.#sql.exec("UPDATE lines SET state = 'waiting' WHERE batch = ? AND line = ?", batch, line);
+    this.#sql.exec("UPDATE lines SET state = 'waiting', request_id = NULL WHERE batch = ? AND line = ?", batch, line);
   }
 
-  /** A worker broke on the line: it waits again, and longer each time. */
-  retry(batch: string, line: number, notBefore: number): void {
+  /** A worker broke on the line, or the way to it: it waits again, and longer each time. */
+  retry(batch: string, line: number, notBefore: number, isLost: boolean): void {
     this.#sql.exec(
-      "UPDATE lines SET state = 'waiting', attempts = attempts + 1, not_before = ? WHERE batch = ? AND line = ?",
+      `UPDATE lines SET state = 'waiting', attempts = attempts + 1, not_before = ?${isLost ? '' : ', request_id = NULL'} WHERE batch = ? AND line = ?`,
       notBefore,
       batch,
       line,

@@ -56,7 +56,7 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
 }
 
 /** Tries the workers in placement order until one answers at all. Same request id: it is one request. */
-export async function firstAnswer(
+async function firstAnswer(
   env: Env,
   request: GenerateRequest,
   known: LiveWorker[],
@@ -85,8 +85,7 @@ export async function firstAnswer(
   }
 }
 
-/** Once `hold` has settled either way. */
-export async function giveBack(env: Env, request: GenerateRequest, hold: Promise<void>): Promise<void> {
+async function giveBack(env: Env, request: GenerateRequest, hold: Promise<void>): Promise<void> {
   // The hold may still be on its way; one that was refused leaves nothing to release.
   const held = await hold.then(
     () => true,

@@ -4,7 +4,6 @@ import type { EngineEvent } from '../../shared/contract/engine.ts';
 import type { GenerateRequest, Receipt } from '../../shared/contract/worker.ts';
 import { Failure, toWire } from '../../shared/errors.ts';
 import { bestChoices, choosesBest } from './best-of.ts';
-import { sendJson } from './http.ts';
 import type { ResponseWriter } from './openai-format.ts';
 import { collect, type Piece } from './pieces.ts';
 
@@ -61,7 +60,8 @@ export function streamedAnswer(response: ServerResponse, writer: ResponseWriter,
   };
 }
 
-export function wholeAnswer(response: ServerResponse, writer: ResponseWriter, request: GenerateRequest): Answer {
+/** `send` gets the body of the response. */
+export function wholeAnswer(send: (body: unknown) => void, writer: ResponseWriter, request: GenerateRequest): Answer {
   const pieces = new Map<number, Piece>();
   return {
     step: (events) => collect(events, pieces),
@@ -69,7 +69,7 @@ export function wholeAnswer(response: ServerResponse, writer: ResponseWriter, re
       if (done.outcome !== 'finished') throw brokenOff(done);
       const inOrder = [...pieces.values()].sort((a, b) => a.index - b.index);
       const chosen = choosesBest(request) ? bestChoices(inOrder, request) : inOrder;
-      sendJson(response, writer.whole(chosen, done.usage, receipt));
+      send(writer.whole(chosen, done.usage, receipt));
     },
   };
 }

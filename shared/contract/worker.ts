@@ -4,6 +4,8 @@
  *
  *   edge → worker   POST /generate   GenerateRequest → OpenAI response body (JSON or SSE), made by the worker
  *                   POST /seal       SealRequest → SealResult, or an error in the wire form
+ *                   POST /answer     RequestRef → what /generate answered to a batch's request, 202 while it runs, 404 if unknown
+ *                   POST /cancel     RequestRef → 204; a batch's request outlives its connection
  *                   GET  /totals     → Totals
  *   worker → edge   POST /internal/heartbeat  Heartbeat → HeartbeatAnswer
  *                   POST /internal/usage      UsageReport → UsageAnswer
@@ -116,6 +118,10 @@ export const GenerateRequest = z.strictObject({
   include_usage: z.boolean(),
 });
 export type GenerateRequest = z.infer<typeof GenerateRequest>;
+
+/** Names a request that was sent before. */
+export const RequestRef = z.strictObject({ request_id: RequestId });
+export type RequestRef = z.infer<typeof RequestRef>;
 
 /** In every response body as `switchyard`; in a stream on the chunk that carries finish_reason. */
 export const Receipt = z.strictObject({

@@ -142,10 +142,12 @@ test('a file that is not a batch fails with the lines that are wrong', async () 
 
 test('a few requests run at once, and cancelling stops them and keeps what is done', async () => {
   const waiting: ServerResponse[] = [];
+  const ids: string[] = [];
   let most = 0;
   peer.onGenerate = (request, res) => {
     if (Number(saidIn(request)) < 3) return say(request, res, { content: 'done' });
     waiting.push(res);
+    ids.push(request.request_id);
     most = Math.max(most, waiting.filter((r) => !r.closed).length);
   };
   const { id } = await client.create(Array.from({ length: 40 }, (_, i) => line(`c-${i}`, ask(String(i)))));
@@ -157,6 +159,7 @@ test('a few requests run at once, and cancelling stops them and keeps what is do
   const done = await client.until(id, 'cancelled');
   assert.ok(performance.now() - began < 3_000);
   assert.ok(waiting.every((res) => res.closed));
+  assert.deepEqual(peer.cancelled.toSorted(), ids.toSorted(), 'their worker is told, which would go on otherwise');
   assert.deepEqual(done.request_counts, { total: 40, completed: 3, failed: 0 });
   assert.deepEqual([...(await client.answers(done.output_file_id)).keys()], ['c-0', 'c-1', 'c-2']);
   const errors = await client.answers(done.error_file_id);

@@ -10,6 +10,7 @@ import { ReplayGuard, signCall, verifyCall } from '../../../shared/contract/sign
 import {
   type BaseInfo,
   GenerateRequest,
+  RequestRef,
   SealRequest,
   type SealResult,
   type Totals,
@@ -45,6 +46,12 @@ export class Peer {
   totals: Totals['tenants'] = {};
   onGenerate: Handler<GenerateRequest> = (request, res) =>
     json(res, 200, { echo: request.model, switchyard: { request_id: request.request_id } });
+  /** Ids of batches' requests that were cancelled. */
+  readonly cancelled: string[] = [];
+  /** Asked for the answer to a batch's request that was sent before. */
+  onAnswer: Handler<string> = (_, res) => {
+    res.writeHead(404).end();
+  };
   onSeal: Handler<SealRequest> = (request, res) => json(res, 200, sealResult(request));
   onMetrics: (res: ServerResponse) => void = (res) => res.writeHead(200, { 'content-type': 'text/plain' }).end();
   #server: Server;
@@ -113,6 +120,11 @@ export class Peer {
     this.headers.push(req.headers);
     if (path === '/totals') return json(res, 200, { worker: this.name, tenants: this.totals });
     const value: unknown = JSON.parse(body.toString('utf8'));
+    if (path === '/answer') return this.onAnswer(RequestRef.parse(value).request_id, res);
+    if (path === '/cancel') {
+      this.cancelled.push(RequestRef.parse(value).request_id);
+      return void res.writeHead(204).end();
+    }
     if (path === '/seal') {
       const request = SealRequest.parse(value);
       this.sealed.push(request);
