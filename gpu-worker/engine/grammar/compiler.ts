@@ -5,7 +5,8 @@ import { byteLevelAlphabet } from '../../tokenizer/bytes.ts';
 import type { TextTokenizer } from '../../tokenizer/tokenizer.ts';
 import { checkShapes } from './schema/check.ts';
 import { ebnfOf, JSON_OBJECT_EBNF } from './schema/ebnf.ts';
-import { readSchema, SchemaProblem } from './schema/read.ts';
+import { SchemaProblem } from './schema/problem.ts';
+import { readSchema } from './schema/read.ts';
 import { structuralTag } from './structural-tag.ts';
 import { loadXGrammar, type XGrammar } from './xgrammar.ts';
 

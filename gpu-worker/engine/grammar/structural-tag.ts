@@ -3,7 +3,7 @@
  * strictly; each schema in them becomes a grammar of ours, since the library's own reading of schemas ignores keywords.
  */
 import { z } from 'zod';
-import { SchemaProblem } from './schema/read.ts';
+import { SchemaProblem } from './schema/problem.ts';
 
 const DEPTH = 8;
 const text = z.string().max(4096);

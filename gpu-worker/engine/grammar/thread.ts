@@ -21,7 +21,7 @@ import {
   type ToStates,
   VERDICT,
 } from './protocol.ts';
-import { SchemaProblem } from './schema/read.ts';
+import { SchemaProblem } from './schema/problem.ts';
 
 /** Compiled grammars kept; one of JSON Schema takes some hundred kilobytes. */
 const KEPT = 64;

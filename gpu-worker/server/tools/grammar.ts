@@ -5,7 +5,8 @@
 import type { Grammar } from '../../../shared/contract/engine.ts';
 import type { ResponseFormat, Tool } from '../../../shared/contract/worker.ts';
 import { Failure } from '../../../shared/errors.ts';
-import { readSchema, SchemaProblem } from '../../engine/grammar/schema/read.ts';
+import { SchemaProblem } from '../../engine/grammar/schema/problem.ts';
+import { readSchema } from '../../engine/grammar/schema/read.ts';
 import type { ToolForm } from './form.ts';
 import type { ToolOffer } from './offer.ts';
 
@@ -29,10 +30,10 @@ const json = (schema: JsonSchema): Format => ({ type: 'json_schema', json_schema
 export function grammarOf(format: ResponseFormat, offer: ToolOffer | null): Grammar | null {
   if (offer?.required) {
     const head = offer.openingToken === null ? offer.form.head : offer.form.head.slice(offer.form.opening.length);
-    return structural(oneOf(calls(offer, head)));
+    return structural(calls(offer, head));
   }
   if (offer && format.type !== 'text') {
-    if (offer.openingToken === null) return structural(oneOf([json(schemaOf(format)), ...calls(offer, offer.form.head)]));
+    if (offer.openingToken === null) return structural(oneOf([json(schemaOf(format)), calls(offer, offer.form.head)]));
     const message = `response_format beside tools: this base opens calls with the special token ${offer.form.opening}, which no grammar can offer beside JSON`;
     throw new Failure({ kind: 'unsupported', message, param: 'response_format' });
   }
@@ -59,21 +60,39 @@ const oneOf = (elements: Format[]): Format => (elements.length === 1 ? elements[
 const mayCall = (offer: ToolOffer): Format => ({
   type: 'triggered_tags',
   triggers: [offer.form.opening],
-  tags: calls(offer, offer.form.head),
+  // What follows the opening must be the text of a tag: where it is the object's own, each tool has one.
+  tags: offer.form.openingIsJson ? offer.tools.map((tool) => callTag(offer.form, tool)) : [calls(offer, offer.form.head)],
   stop_after_first: !offer.parallel || offer.form.separator === null,
 });
 
-/** The calls of one answer, each alternative from head to tail. */
-function calls({ form, tools, parallel }: ToolOffer, head: string): Tag[] {
-  const objects = tools.map((tool) => callObject(form, tool));
-  if (!parallel || form.separator === null) {
-    return objects.map((object) => ({ ...object, begin: head + object.begin, end: object.end + form.tail }));
-  }
-  const list: Format = { type: 'tags_with_separator', tags: objects, separator: form.separator, at_least_one: true };
-  return [{ type: 'tag', begin: head, content: list, end: form.tail }];
+/** The calls of one answer, from head to tail. */
+function calls({ form, tools, parallel }: ToolOffer, head: string): Tag {
+  const call = oneCall(form, tools);
+  const { separator, tail: end } = form;
+  if (!parallel || separator === null) return { type: 'tag', begin: head, content: call, end };
+  const bare: Tag = { type: 'tag', begin: '', content: call, end: '' };
+  return { type: 'tag', begin: head, content: { type: 'tags_with_separator', tags: [bare], separator, at_least_one: true }, end };
 }
 
-const callObject = (form: ToolForm, tool: Tool): Tag => ({
+/**
+ * One schema for the calls of all tools: each schema is a grammar of its own, and the library spends its time on what
+ * grammars have in common. A schema that refers to its own parts must stay whole.
+ */
+function oneCall(form: ToolForm, tools: readonly Tool[]): Format {
+  const refers = (tool: Tool) => JSON.stringify(tool.parameters).includes('"$ref"');
+  const schemas = tools.filter((tool) => !refers(tool)).map((tool) => callSchema(form, tool));
+  const tags = tools.filter(refers).map((tool) => callTag(form, tool));
+  return oneOf([...(schemas.length > 0 ? [json({ anyOf: schemas })] : []), ...tags]);
+}
+
+const callSchema = (form: ToolForm, tool: Tool): JsonSchema => ({
+  type: 'object',
+  properties: { name: { const: tool.name }, [form.argumentsKey]: argumentsSchema(tool) },
+  required: ['name', form.argumentsKey],
+  additionalProperties: false,
+});
+
+const callTag = (form: ToolForm, tool: Tool): Tag => ({
   type: 'tag',
   begin: `{"name": ${JSON.stringify(tool.name)}, "${form.argumentsKey}": `,
   content: json(argumentsSchema(tool)),

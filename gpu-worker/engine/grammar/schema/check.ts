@@ -1,5 +1,5 @@
 /** What a grammar cannot be made of: references that lead in a circle without a text between, and shapes that no text can complete. */
-import { SchemaProblem } from './read.ts';
+import { SchemaProblem } from './problem.ts';
 import { partsOf, type SchemaShape, type Shape } from './shape.ts';
 
 export function checkShapes({ root, named }: SchemaShape): void {

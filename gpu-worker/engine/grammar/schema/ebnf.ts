@@ -2,22 +2,20 @@
  * Shapes → xgrammar's EBNF. The text is JSON on one line, ", " between elements and ": " after keys, as Python's json
  * writes it: free white space is where small models lose themselves.
  */
-import { ANY_INTEGER, ANY_NUMBER, integerBetween, NUMBER_LIMIT, numberBetween } from './numbers.ts';
-import { type CodePoints, complement, type Pattern } from './pattern.ts';
-import { SchemaProblem } from './read.ts';
+import { rulesOf } from './automaton.ts';
+import { ANY_STRING, jsonString, stringOfLength } from './json-string.ts';
+import { ANY_INTEGER, ANY_NUMBER, integerBetween, numberBetween } from './numbers.ts';
+import { either, type Pattern, text } from './pattern.ts';
+import { SchemaProblem } from './problem.ts';
 import type { SchemaShape, Shape } from './shape.ts';
 
-/** One character of a string: as it is, or escaped. */
-const PLAIN = String.raw`[^"\\\x00-\x1f]`;
-const CHAR = String.raw`(${PLAIN} | "\\" ["\\/bfnrt])`;
-
 const BASIC_RULES = [
-  String.raw`string ::= "\"" string_rest`,
-  String.raw`string_rest ::= "\"" | ${PLAIN} string_rest | "\\" escape string_rest`,
-  String.raw`escape ::= ["\\/bfnrt] | "u" [0-9a-fA-F]{4}`,
-  `integer ::= ${ANY_INTEGER}`,
-  `number ::= ${ANY_NUMBER}`,
-  'any ::= string | number | "true" | "false" | "null" | any_array | any_object',
+  ...rulesOf(ANY_STRING, 'string'),
+  ...rulesOf(ANY_INTEGER, 'integer'),
+  ...rulesOf(ANY_NUMBER, 'number'),
+  'boolean ::= "true" | "false"',
+  'null ::= "null"',
+  'any ::= string | number | boolean | null | any_array | any_object',
   'any_array ::= "[" (any (", " any)*)? "]"',
   'any_object ::= "{" (string ": " any (", " string ": " any)*)? "}"',
 ];
@@ -59,25 +57,19 @@ class Writer {
   #shape(shape: Shape): string {
     switch (shape.kind) {
       case 'any':
-      case 'integer':
-        return shape.kind === 'any'
-          ? 'any'
-          : shape.least === null && shape.most === null
-            ? 'integer'
-            : integerBetween(shape.least, shape.most);
-      case 'number':
-        return numberExpression(shape);
       case 'null':
-        return '"null"';
       case 'boolean':
-        return '("true" | "false")';
+        return shape.kind;
+      case 'integer':
+        return shape.least === null && shape.most === null ? 'integer' : this.#regular(integerBetween(shape.least, shape.most));
+      case 'number':
+        return shape.least || shape.most ? this.#regular(boundedNumber(shape)) : 'number';
       case 'string':
-        if (shape.least === 0 && shape.most === null) return 'string';
-        return this.#rule(String.raw`"\"" ${CHAR}{${shape.least},${shape.most ?? ''}} "\""`);
+        return shape.least > 0 || shape.most !== null ? this.#regular(stringOfLength(shape.least, shape.most)) : 'string';
       case 'pattern':
-        return this.#rule(String.raw`"\"" (${patternExpression(shape.pattern)}) "\""`);
+        return this.#regular(jsonString(shape.pattern));
       case 'literal':
-        return this.#rule(shape.values.map((value) => quoted(spaced(value))).join(' | '));
+        return this.#regular(either(shape.values.map((value) => text(spaced(value)))));
       case 'either':
         return this.#rule(shape.options.map((option) => this.#shape(option)).join(' | '));
       case 'ref':
@@ -89,6 +81,17 @@ class Writer {
       default:
         return shape satisfies never;
     }
+  }
+
+  /** The rule of a pattern; equal patterns are compiled once. */
+  #regular(pattern: Pattern): string {
+    const key = JSON.stringify(pattern);
+    const known = this.#bodies.get(key);
+    if (known) return known;
+    const name = `text_${this.#bodies.size}`;
+    this.#bodies.set(key, name);
+    this.#rules.push(...rulesOf(pattern, name));
+    return name;
   }
 
   #array({ first, rest, least, most }: Extract<Shape, { kind: 'array' }>): string {
@@ -136,15 +139,10 @@ class Writer {
   }
 }
 
-function numberExpression({ least, most }: Extract<Shape, { kind: 'number' }>): string {
-  if (!least && !most) return 'number';
-  const large = [least, most].find((bound) => bound && Math.abs(bound.value) > NUMBER_LIMIT);
-  if (large)
-    throw new SchemaProblem('unsupported', '', `a bound of ${large.value} for "number" is not honoured (at most ±${NUMBER_LIMIT})`);
-  const expression = numberBetween(least, most);
-  if (expression === null)
-    throw new SchemaProblem('invalid', '', `no number with up to six decimals lies between ${least?.value} and ${most?.value}`);
-  return expression;
+function boundedNumber({ least, most }: Extract<Shape, { kind: 'number' }>): Pattern {
+  const pattern = numberBetween(least, most);
+  if (!pattern) throw new SchemaProblem('invalid', '', `no number with up to six decimals lies between ${least?.value} and ${most?.value}`);
+  return pattern;
 }
 
 /** A text as a literal of the grammar. */
@@ -159,44 +157,4 @@ function spaced(value: unknown): string {
   return `{${Object.entries(value)
     .map(([key, item]) => `${JSON.stringify(key)}: ${spaced(item)}`)
     .join(', ')}}`;
-}
-
-function patternExpression(pattern: Pattern): string {
-  switch (pattern.kind) {
-    case 'chars':
-      return charsExpression(pattern.points);
-    case 'sequence':
-      return pattern.parts.length > 0 ? pattern.parts.map(patternExpression).join(' ') : '""';
-    case 'either':
-      return `(${pattern.options.map(patternExpression).join(' | ')})`;
-    case 'repeat':
-      return `(${patternExpression(pattern.part)}){${pattern.least},${pattern.most ?? ''}}`;
-    default:
-      return pattern satisfies never;
-  }
-}
-
-/** What stands in JSON text as it is: no quote, backslash or control character, and no half of a pair. */
-// biome-ignore format: a table
-const UNESCAPED = complement([[0, 0x1f], [0x22, 0x22], [0x5c, 0x5c], [0xd800, 0xdfff]]);
-const ESCAPED: readonly (readonly [code: number, text: string])[] = [
-  [0x22, '\\"'],
-  [0x5c, '\\\\'],
-  [8, '\\b'],
-  [9, '\\t'],
-  [10, '\\n'],
-  [12, '\\f'],
-  [13, '\\r'],
-];
-
-function charsExpression(points: CodePoints): string {
-  const has = (code: number) => points.some(([from, to]) => from <= code && code <= to);
-  const plain = points.flatMap(([from, to]) =>
-    UNESCAPED.flatMap(([low, high]): [number, number][] => (from <= high && low <= to ? [[Math.max(from, low), Math.min(to, high)]] : [])),
-  );
-  const forms = ESCAPED.filter(([code]) => has(code)).map(([, text]) => quoted(text));
-  const code = (point: number) => `\\U${point.toString(16).padStart(8, '0')}`;
-  if (plain.length > 0) forms.unshift(`[${plain.map(([from, to]) => (from === to ? code(from) : `${code(from)}-${code(to)}`)).join('')}]`);
-  if (forms.length === 0) throw new SchemaProblem('invalid', '', 'a pattern asks for characters that cannot be written');
-  return `(${forms.join(' | ')})`;
 }

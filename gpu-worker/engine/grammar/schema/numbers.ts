@@ -1,7 +1,8 @@
 /**
- * Numbers within bounds, as grammar text over their digits. A number is a whole one or has one to six decimals; with
- * `places` decimals it is an integer of that many more digits with a point in it, so integers are all there is to bound.
+ * Numbers within bounds, as patterns of their digits. A number is a whole one or has one to six decimals; with `places`
+ * decimals it is an integer of that many more digits with a point in it, so integers are all there is to bound.
  */
+import { either, type Pattern, range, readPattern, repeat, sequence, text } from './pattern.ts';
 import type { Bound } from './shape.ts';
 
 /** Digits of an unbounded integer: more would not survive JSON.parse, and small models repeat digits without end. */
@@ -10,11 +11,11 @@ const PLACES = 6;
 /** Bounds of numbers, so that digits and decimals together survive JSON.parse. */
 export const NUMBER_LIMIT = 1e9;
 
-export const ANY_INTEGER = `("0" | "-"? [1-9] [0-9]{0,${DIGITS - 1}})`;
+export const ANY_INTEGER = readPattern(`^(?:0|-?[1-9][0-9]{0,${DIGITS - 1}})$`);
 /** Exponents of one or two digits stay far from infinity. */
-export const ANY_NUMBER = `"-"? ("0" | [1-9] [0-9]{0,${DIGITS - 1}}) ("." [0-9]{1,${DIGITS}})? ([eE] [+-]? [0-9]{1,2})?`;
+export const ANY_NUMBER = readPattern(String.raw`^-?(?:0|[1-9][0-9]{0,${DIGITS - 1}})(?:\.[0-9]{1,${DIGITS}})?(?:[eE][+-]?[0-9]{1,2})?$`);
 
-export function integerBetween(least: number | null, most: number | null): string {
+export function integerBetween(least: number | null, most: number | null): Pattern {
   if (least === null && most === null) return ANY_INTEGER;
   const far = 10n ** BigInt(DIGITS) - 1n;
   const from = least === null ? -far : BigInt(least);
@@ -24,16 +25,16 @@ export function integerBetween(least: number | null, most: number | null): strin
 }
 
 /** null: no number that can be written lies between. */
-export function numberBetween(least: Bound | null, most: Bound | null): string | null {
+export function numberBetween(least: Bound | null, most: Bound | null): Pattern | null {
   if (!least && !most) return ANY_NUMBER;
-  const forms: string[] = [];
+  const forms: Pattern[] = [];
   for (let places = 0; places <= PLACES; places++) {
     const from = least ? scaled(least, places, 'up') : -BigInt(NUMBER_LIMIT) * 10n ** BigInt(places);
     const to = most ? scaled(most, places, 'down') : BigInt(NUMBER_LIMIT) * 10n ** BigInt(places);
     const form = from <= to ? signed(from, to, places) : null;
     if (form) forms.push(form);
   }
-  return forms.length > 0 ? `(${forms.join(' | ')})` : null;
+  return forms.length > 0 ? either(forms) : null;
 }
 
 function nothing(): never {
@@ -62,23 +63,23 @@ function decimalOf(value: number): [whole: string, fraction: string] {
   return [moved.slice(0, shift), moved.slice(shift) + fraction];
 }
 
-function signed(from: bigint, to: bigint, places: number): string | null {
-  const forms: string[] = [];
+function signed(from: bigint, to: bigint, places: number): Pattern | null {
+  const forms: Pattern[] = [];
   if (from < 0n) {
     const negative = magnitudes(to < 0n ? -to : 1n, -from, places);
-    if (negative) forms.push(`"-" (${negative})`);
+    if (negative) forms.push(sequence([text('-'), negative]));
   }
   if (to >= 0n) {
     const positive = magnitudes(from > 0n ? from : 0n, to, places);
     if (positive) forms.push(positive);
   }
-  return forms.length > 0 ? `(${forms.join(' | ')})` : null;
+  return forms.length > 0 ? either(forms) : null;
 }
 
 /** Non-negative integers from `from` to `to`, a point before the last `places` digits. */
-function magnitudes(from: bigint, to: bigint, places: number): string | null {
+function magnitudes(from: bigint, to: bigint, places: number): Pattern | null {
   if (from > to) return null;
-  const forms: string[] = [];
+  const forms: Pattern[] = [];
   for (let length = places + 1; length <= Math.max(String(to).length, places + 1); length++) {
     // Only numbers below one begin with 0.
     const shortest = length === places + 1 ? 0n : 10n ** BigInt(length - 1);
@@ -87,30 +88,29 @@ function magnitudes(from: bigint, to: bigint, places: number): string | null {
     const high = to < longest ? to : longest;
     if (low <= high) forms.push(between(String(low).padStart(length, '0'), String(high).padStart(length, '0'), places));
   }
-  return forms.join(' | ');
+  return either(forms);
 }
 
 /** Numerals of one length, digit by digit. */
-function between(low: string, high: string, places: number): string {
+function between(low: string, high: string, places: number): Pattern {
   const rest = low.length - 1;
-  if (low.length === 0) return '""';
-  if (/^0*$/.test(low) && /^9*$/.test(high)) return anyDigits(low.length, places);
-  const [first, last] = [Number(low[0]), Number(high[0])];
-  const head = (from: number, to: number) =>
-    (from === to ? `"${from}"` : `[${from}-${to}]`) + (rest === places && places > 0 ? ' "."' : '');
   const nines = '9'.repeat(rest);
   const zeros = '0'.repeat(rest);
-  if (rest === 0) return head(first, last);
-  if (first === last) return `${head(first, first)} (${between(low.slice(1), high.slice(1), places)})`;
-  const forms: string[] = [];
+  const [first, last] = [Number(low[0]), Number(high[0])];
+  const form = (from: number, to: number, tail: Pattern[]) =>
+    sequence([range(0x30 + from, 0x30 + to), ...(rest === places && places > 0 ? [text('.')] : []), ...tail]);
+  if (rest === 0) return form(first, last, []);
+  if (first === last) return form(first, first, [between(low.slice(1), high.slice(1), places)]);
   const whole = { from: low.slice(1) === zeros ? first : first + 1, to: high.slice(1) === nines ? last : last - 1 };
-  if (whole.from > first) forms.push(`${head(first, first)} (${between(low.slice(1), nines, places)})`);
-  if (whole.from <= whole.to) forms.push(`${head(whole.from, whole.to)} ${anyDigits(rest, places)}`);
-  if (whole.to < last) forms.push(`${head(last, last)} (${between(zeros, high.slice(1), places)})`);
-  return forms.join(' | ');
+  const forms: Pattern[] = [];
+  if (whole.from > first) forms.push(form(first, first, [between(low.slice(1), nines, places)]));
+  if (whole.from <= whole.to) forms.push(form(whole.from, whole.to, anyDigits(rest, places)));
+  if (whole.to < last) forms.push(form(last, last, [between(zeros, high.slice(1), places)]));
+  return either(forms);
 }
 
-function anyDigits(length: number, places: number): string {
-  if (length <= places || places === 0) return `[0-9]{${length}}`;
-  return `[0-9]{${length - places}} "." [0-9]{${places}}`;
+function anyDigits(length: number, places: number): Pattern[] {
+  const digits = (count: number) => repeat(range(0x30, 0x39), count, count);
+  if (length <= places || places === 0) return [digits(length)];
+  return [digits(length - places), text('.'), digits(places)];
 }

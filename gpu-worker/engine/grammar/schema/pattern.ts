@@ -13,9 +13,16 @@ export type Pattern =
   /** most null: any number. */
   | { kind: 'repeat'; part: Pattern; least: number; most: number | null };
 
+export const range = (from: number, to: number): Pattern => ({ kind: 'chars', points: [[from, to]] });
+export const sequence = (parts: Pattern[]): Pattern => ({ kind: 'sequence', parts });
+export const either = (options: Pattern[]): Pattern => ({ kind: 'either', options });
+export const repeat = (part: Pattern, least: number, most: number | null): Pattern => ({ kind: 'repeat', part, least, most });
+/** This very text. */
+export const text = (chars: string): Pattern => sequence(Array.from(chars, (char) => range(char.codePointAt(0)!, char.codePointAt(0)!)));
+
 const LAST = 0x10ffff;
 const DEPTH = 32;
-const ANYTHING: Pattern = { kind: 'repeat', part: { kind: 'chars', points: [[0, LAST]] }, least: 0, most: null };
+const ANYTHING = repeat(range(0, LAST), 0, null);
 
 const DIGITS: CodePoints = [[0x30, 0x39]];
 // biome-ignore format: tables
@@ -27,7 +34,7 @@ const LINE_ENDS: CodePoints = [[10, 10], [13, 13], [0x2028, 0x2029]];
 const CONTROLS: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, r: 13, '0': 0 };
 const SYNTAX = '^$\\.*+?()[]{}|/';
 
-export function complement(points: CodePoints): CodePoints {
+function complement(points: CodePoints): CodePoints {
   const out: [number, number][] = [];
   let next = 0;
   for (const [from, to] of points) {
@@ -68,10 +75,10 @@ class Reader {
       const open = !this.#take('^');
       const parts = this.#parts(0);
       const openEnd = !this.#take('$');
-      options.push({ kind: 'sequence', parts: [...(open ? [ANYTHING] : []), ...parts, ...(openEnd ? [ANYTHING] : [])] });
+      options.push(sequence([...(open ? [ANYTHING] : []), ...parts, ...(openEnd ? [ANYTHING] : [])]));
     } while (this.#take('|'));
     if (this.#at < this.#chars.length) this.#refuse(`"${this.#chars[this.#at]}"`);
-    return { kind: 'either', options };
+    return either(options);
   }
 
   #refuse(what: string): never {
@@ -116,7 +123,7 @@ class Reader {
         this.#at--;
         return this.#refuse(`"${char}"`);
       default:
-        return { kind: 'chars', points: [[char.codePointAt(0)!, char.codePointAt(0)!]] };
+        return text(char);
     }
   }
 
@@ -127,10 +134,10 @@ class Reader {
       this.#at += name.length;
     }
     const options: Pattern[] = [];
-    do options.push({ kind: 'sequence', parts: this.#parts(depth + 1) });
+    do options.push(sequence(this.#parts(depth + 1)));
     while (this.#take('|'));
     if (!this.#take(')')) this.#refuse(this.#at < this.#chars.length ? `"${this.#chars[this.#at]}" inside a group` : 'the early end');
-    return { kind: 'either', options };
+    return either(options);
   }
 
   #quantified(part: Pattern): Pattern {
@@ -140,7 +147,7 @@ class Reader {
     this.#take('?');
     const [least, most] = range;
     if (most !== null && most < least) this.#refuse('a range out of order');
-    return { kind: 'repeat', part, least, most };
+    return repeat(part, least, most);
   }
 
   #quantifier(): [number, number | null] | null {

@@ -7,7 +7,9 @@
  */
 import { z } from 'zod';
 import { FORMATS, patternOfFormat } from './formats.ts';
+import { NUMBER_LIMIT } from './numbers.ts';
 import { type Pattern, readPattern } from './pattern.ts';
+import { SchemaProblem } from './problem.ts';
 import type { Bound, SchemaShape, Shape } from './shape.ts';
 
 /** What a reader of the schema may come across: more of it costs more to compile than an answer is worth. */
@@ -15,16 +17,9 @@ const DEPTH = 32;
 const NODES = 5000;
 const VALUES = 2000;
 
-/** A schema that is wrong or not honoured; `message` says where and why. */
-export class SchemaProblem extends Error {
-  readonly kind: 'invalid' | 'unsupported';
-  constructor(kind: 'invalid' | 'unsupported', at: string, what: string) {
-    super(`schema${at}: ${what}`);
-    this.kind = kind;
-  }
-}
-
 const count = z.number().int().min(0).max(10_000);
+/** Of strings: each further character is a state to compile. */
+const length = z.number().int().min(0).max(256);
 const text = z.string();
 const node = z.union([z.boolean(), z.record(z.string(), z.unknown())]);
 const TYPES = ['null', 'boolean', 'integer', 'number', 'string', 'array', 'object'] as const;
@@ -54,7 +49,7 @@ const BY_TYPE = {
   boolean: z.strictObject({}),
   integer: z.strictObject({ minimum: exact, maximum: exact, exclusiveMinimum: exact, exclusiveMaximum: exact }),
   number: z.strictObject({ minimum: limit, maximum: limit, exclusiveMinimum: limit, exclusiveMaximum: limit }),
-  string: z.strictObject({ minLength: count.optional(), maxLength: count.optional(), pattern: text.optional(), format: text.optional() }),
+  string: z.strictObject({ minLength: length.optional(), maxLength: length.optional(), pattern: text.optional(), format: text.optional() }),
   array: z.strictObject({
     items: node.optional(),
     prefixItems: z.array(node).optional(),
@@ -184,7 +179,7 @@ class SchemaReader {
         return { kind: 'integer', least, most };
       }
       case 'number':
-        return numberShape(parse(BY_TYPE.number, own, at));
+        return numberShape(parse(BY_TYPE.number, own, at), at);
       case 'string':
         return stringShape(parse(BY_TYPE.string, own, at), at);
       case 'array':
@@ -273,7 +268,10 @@ const given = (values: readonly (number | undefined)[]): number[] => values.filt
 const largest = (...values: (number | undefined)[]): number | null => (given(values).length > 0 ? Math.max(...given(values)) : null);
 const smallest = (...values: (number | undefined)[]): number | null => (given(values).length > 0 ? Math.min(...given(values)) : null);
 
-function numberShape(range: z.infer<typeof BY_TYPE.number>): Shape {
+function numberShape(range: z.infer<typeof BY_TYPE.number>, at: string): Shape {
+  const large = Object.entries(range).find(([, bound]) => Math.abs(bound ?? 0) > NUMBER_LIMIT);
+  if (large)
+    throw new SchemaProblem('unsupported', at, `"${large[0]}": ${large[1]} is not honoured for numbers (at most ±${NUMBER_LIMIT})`);
   const bound = (
     inclusive: number | undefined,
     exclusive: number | undefined,

@@ -1,0 +1,186 @@
+/**
+ * Patterns → deterministic automata over UTF-8 bytes → rules of one byte each ("state ::= [a-z] next | …").
+ *
+ * Deterministic, because the library merges alternatives that share beginnings and ends into more than they were; over
+ * bytes, because its character classes hold bytes only; one rule chain from the first to the last byte, because a token
+ * that runs past the end of a rule has to be tried against what may follow, at each step, for each such token.
+ */
+import type { CodePoints, Pattern } from './pattern.ts';
+import { SchemaProblem } from './problem.ts';
+
+/** States of one automaton; each takes up to some hundredths of a second to compile. */
+const MAX_STATES = 4000;
+const MAX_NODES = 100_000;
+
+interface Node {
+  /** Byte ranges and where they lead. */
+  edges: [from: number, to: number, target: number][];
+  free: number[];
+}
+
+/** Thompson's construction (CACM 11(6), 1968). */
+class Nondeterministic {
+  readonly nodes: Node[] = [];
+
+  add(): number {
+    if (this.nodes.length >= MAX_NODES) throw new SchemaProblem('unsupported', '', 'a pattern or length this large is not honoured');
+    return this.nodes.push({ edges: [], free: [] }) - 1;
+  }
+
+  /** Adds what leads from `from` to the node that it returns. */
+  append(pattern: Pattern, from: number): number {
+    switch (pattern.kind) {
+      case 'chars': {
+        const to = this.add();
+        for (const bytes of utf8Ranges(pattern.points)) this.#bytes(bytes, from, to);
+        return to;
+      }
+      case 'sequence':
+        return pattern.parts.reduce((at, part) => this.append(part, at), from);
+      case 'either': {
+        const to = this.add();
+        for (const option of pattern.options) this.nodes[this.append(option, from)]!.free.push(to);
+        return to;
+      }
+      case 'repeat':
+        return this.#repeat(pattern, from);
+      default:
+        return pattern satisfies never;
+    }
+  }
+
+  #bytes(ranges: readonly ByteRange[], from: number, to: number): void {
+    let at = from;
+    for (const [i, [low, high]] of ranges.entries()) {
+      const target = i === ranges.length - 1 ? to : this.add();
+      this.nodes[at]!.edges.push([low, high, target]);
+      at = target;
+    }
+  }
+
+  #repeat({ part, least, most }: Extract<Pattern, { kind: 'repeat' }>, from: number): number {
+    let at = from;
+    for (let i = 0; i < least; i++) at = this.append(part, at);
+    const end = this.add();
+    if (most === null) {
+      const loop = this.add();
+      this.nodes[at]!.free.push(loop);
+      this.nodes[this.append(part, loop)]!.free.push(loop);
+      this.nodes[loop]!.free.push(end);
+      return end;
+    }
+    this.nodes[at]!.free.push(end);
+    for (let i = least; i < most; i++) {
+      at = this.append(part, at);
+      this.nodes[at]!.free.push(end);
+    }
+    return end;
+  }
+
+  /** The nodes and all that they lead to without a byte, in order. */
+  closure(nodes: Iterable<number>): number[] {
+    const reached = new Set(nodes);
+    for (const node of reached) for (const next of this.nodes[node]!.free) reached.add(next);
+    return [...reached].sort((a, b) => a - b);
+  }
+}
+
+/** Alternatives of one state: bytes and the state that follows. */
+interface State {
+  edges: Map<number, ByteRange[]>;
+  ends: boolean;
+}
+
+/** The rules of a pattern, the first of which is `name` itself. */
+export function rulesOf(pattern: Pattern, name: string): string[] {
+  const states = usefulStates(deterministic(pattern));
+  if (!states.has(0)) throw new SchemaProblem('invalid', '', 'a pattern that no text can match');
+  const nameOf = (state: number) => (state === 0 ? name : `${name}_${state}`);
+  return [...states].map(([id, { edges, ends }]) => {
+    const forms = [...edges].map(([target, ranges]) => {
+      const next = states.get(target)!;
+      const last = next.ends && next.edges.size === 0;
+      return last ? classOf(ranges) : `${classOf(ranges)} ${nameOf(target)}`;
+    });
+    return `${nameOf(id)} ::= ${[...forms, ...(ends ? ['""'] : [])].join(' | ')}`;
+  });
+}
+
+function deterministic(pattern: Pattern): State[] {
+  const nodes = new Nondeterministic();
+  const start = nodes.add();
+  const end = nodes.append(pattern, start);
+  const ids = new Map<string, number>();
+  const sets: number[][] = [];
+  const idOf = (set: number[]): number => {
+    const key = set.join();
+    const known = ids.get(key);
+    if (known !== undefined) return known;
+    if (sets.length >= MAX_STATES) throw new SchemaProblem('unsupported', '', 'a pattern or length this large is not honoured');
+    ids.set(key, sets.length);
+    return sets.push(set) - 1;
+  };
+  idOf(nodes.closure([start]));
+  const states: State[] = [];
+  for (let i = 0; i < sets.length; i++) {
+    const edges = new Map<number, ByteRange[]>();
+    const all = sets[i]!.flatMap((node) => nodes.nodes[node]!.edges);
+    const cuts = [...new Set(all.flatMap(([from, to]) => [from, to + 1]))].sort((a, b) => a - b);
+    for (const [c, low] of cuts.entries()) {
+      const targets = all.flatMap(([from, to, target]) => (from <= low && low <= to ? [target] : []));
+      if (targets.length === 0) continue;
+      const id = idOf(nodes.closure(targets));
+      const high = cuts[c + 1]! - 1;
+      const ranges = edges.get(id) ?? [];
+      const last = ranges.at(-1);
+      if (last && last[1] === low - 1) last[1] = high;
+      else edges.set(id, [...ranges, [low, high]]);
+    }
+    states.push({ edges, ends: sets[i]!.includes(end) });
+  }
+  return states;
+}
+
+/** Those from which an end can be reached. */
+function usefulStates(states: readonly State[]): Map<number, State> {
+  const useful = new Set([...states.keys()].filter((id) => states[id]!.ends));
+  for (let before = -1; before < useful.size; ) {
+    before = useful.size;
+    for (let id = states.length - 1; id >= 0; id--) if ([...states[id]!.edges.keys()].some((target) => useful.has(target))) useful.add(id);
+  }
+  return new Map(
+    [...useful]
+      .sort((a, b) => a - b)
+      .map((id) => [id, { ends: states[id]!.ends, edges: new Map([...states[id]!.edges].filter(([target]) => useful.has(target))) }]),
+  );
+}
+
+const byte = (value: number): string => `\\x${value.toString(16).padStart(2, '0')}`;
+/** A lone byte is said twice: the library takes a class of one for a character, which it would spell in UTF-8. */
+const classOf = (ranges: readonly ByteRange[]): string =>
+  `[${ranges.map(([low, high]) => (low === high ? byte(low) + byte(low) : `${byte(low)}-${byte(high)}`)).join('')}]`;
+
+type ByteRange = [low: number, high: number];
+/** Where the number of bytes changes, and where halves of pairs are left out. */
+// biome-ignore format: a table
+const SAME_LENGTH: CodePoints = [[0, 0x7f], [0x80, 0x7ff], [0x800, 0xd7ff], [0xe000, 0xffff], [0x10000, 0x10ffff]];
+
+function utf8Ranges(points: CodePoints): ByteRange[][] {
+  return points.flatMap(([from, to]) =>
+    SAME_LENGTH.flatMap(([low, high]) => (from <= high && low <= to ? split(Math.max(from, low), Math.min(to, high)) : [])),
+  );
+}
+
+const utf8 = new TextEncoder();
+
+/** Code points of one length as sequences of byte ranges: split where a last byte's range is not whole. */
+function split(from: number, to: number): ByteRange[][] {
+  for (let bits = 6; bits <= 18 && from >= 0x80; bits += 6) {
+    const low = (1 << bits) - 1;
+    if (from >> bits === to >> bits) break;
+    if ((from & low) !== 0) return [...split(from, from | low), ...split((from | low) + 1, to)];
+    if ((to & low) !== low) return [...split(from, (to & ~low) - 1), ...split(to & ~low, to)];
+  }
+  const [first, last] = [from, to].map((point) => utf8.encode(String.fromCodePoint(point)));
+  return [Array.from(first!, (low, i) => [low, last![i]!])];
+}
