@@ -64,11 +64,13 @@ export function completionWork(request: CompletionRequest): Work {
   };
 }
 
-/** A function without parameters takes none. */
+const NO_PARAMETERS = { type: 'object', properties: {}, additionalProperties: false };
+
+/** A function without parameters takes none; with them it takes an object, said or not. */
 const toTool = ({ name, description, parameters, strict }: FunctionDefinition): Tool => ({
   name,
   description: description ?? null,
-  parameters: parameters ?? { type: 'object', properties: {}, additionalProperties: false },
+  parameters: parameters ? { type: 'object', ...parameters } : NO_PARAMETERS,
   strict: strict ?? false,
 });
 

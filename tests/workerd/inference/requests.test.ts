@@ -95,7 +95,10 @@ test('tools, calls and their results reach the worker', async () => {
       { role: 'assistant', content: '', tool_calls: [{ id: 'call_1', name: 'clock', arguments: '{}' }] },
       { role: 'tool', content: 'noon', tool_call_id: 'call_1' },
     ],
-    tools: [weather.function, { name: 'clock', description: null, parameters: { type: 'object', properties: {} }, strict: false }],
+    tools: [
+      weather.function,
+      { name: 'clock', description: null, parameters: { type: 'object', properties: {}, additionalProperties: false }, strict: false },
+    ],
     tool_choice: { type: 'required' },
     parallel_tool_calls: false,
   });

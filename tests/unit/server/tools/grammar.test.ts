@@ -1,6 +1,9 @@
-/** What an answer may be, as the grammar library itself reads it. */
+/** What an answer may be, as the engine has the grammar library read it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ebnfOf } from '../../../../gpu-worker/engine/grammar/schema/ebnf.ts';
+import { readSchema } from '../../../../gpu-worker/engine/grammar/schema/read.ts';
+import { structuralTag } from '../../../../gpu-worker/engine/grammar/structural-tag.ts';
 import { loadXGrammar } from '../../../../gpu-worker/engine/grammar/xgrammar.ts';
 import { grammarOf } from '../../../../gpu-worker/server/tools/grammar.ts';
 import { offerOf } from '../../../../gpu-worker/server/tools/offer.ts';
@@ -29,7 +32,7 @@ async function check(
 ) {
   const grammar = asked(template, more, format, special);
   assert.equal(grammar?.kind, 'structural_tag');
-  const compiled = await Grammar.fromStructuralTag(grammar.tag);
+  const compiled = await Grammar.fromStructuralTag(structuralTag(JSON.parse(grammar.tag), (schema) => ebnfOf(readSchema(schema))));
   for (const text of accepted) assert.ok(await Testings.isGrammarAcceptString(compiled, text), `refuses ${text}`);
   for (const text of refused) assert.ok(!(await Testings.isGrammarAcceptString(compiled, text)), `accepts ${text}`);
   compiled.dispose();
@@ -128,4 +131,22 @@ test('arguments of a tool that is not strict are an object, where its schema is 
   await check(PLAIN, { ...required, tools: [odd] }, [called('{"anything": [1]}')], [called('[1]')]);
   const strict = asked(PLAIN, { ...required, tools: [{ ...odd, strict: true }] }, TEXT);
   assert.ok(strict?.kind === 'structural_tag' && strict.tag.includes('"not"'), 'a strict one is left to be refused by name');
+});
+
+test('a schema that refers to its own parts stays whole beside others', async () => {
+  const node = { type: 'object', properties: { next: { anyOf: [{ $ref: '#/$defs/node' }, { type: 'null' }] } }, required: ['next'] };
+  const linked = { ...clock, name: 'linked', parameters: { ...node, $defs: { node } } };
+  const chain = tagged('{"name": "linked", "arguments": {"next": {"next": null}}}');
+  await check(
+    PLAIN,
+    { tools: [weather, linked], tool_choice: { type: 'required' } },
+    [chain, tagged(oslo), `${chain}\n${tagged(oslo)}\n${chain}`],
+    [tagged('{"name": "linked", "arguments": {"next": 5}}'), wrongCity],
+  );
+  await check(
+    LLAMA,
+    { tools: [linked] },
+    ['{"name": "linked", "parameters": {"next": null}}', 'No.'],
+    ['{"name": "linked", "parameters": {}}'],
+  );
 });
