@@ -2,7 +2,7 @@
  * The loader's thread: gets adapter images from disk, else from object storage, else makes them of the sealed form,
  * which stays the truth. What it had to fetch it keeps on disk, what it had to make also in object storage.
  */
-import { constants, setPriority } from 'node:os';
+import { setPriority } from 'node:os';
 import path from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { imageKey, sealedKey } from '../../shared/contract/worker.ts';
@@ -18,8 +18,12 @@ import type { FromLoader, ImageSource, LoaderSettings, ToLoader } from './protoc
 if (!parentPort) throw new Error('adapters/loader-thread.ts runs as a worker thread only');
 const port = parentPort;
 const settings = workerData as LoaderSettings;
-/** Linux gives each thread a priority of its own; elsewhere this would slow the whole process. */
-if (process.platform === 'linux') setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+/**
+ * Of a contested core this gives the loader one part in seven: a step that needs every core takes a sixth longer at most.
+ * Linux gives each thread a priority of its own; elsewhere this would slow the whole process.
+ */
+const NICENESS = 8;
+if (process.platform === 'linux') setPriority(NICENESS);
 
 const checkpoint = await openCheckpoint(settings.basePath);
 const form = imageForm(checkpoint, precisionOf(settings.precision));

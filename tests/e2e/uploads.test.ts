@@ -12,9 +12,9 @@ import { TestStack as Stack, type TestStack, type TestTenant } from './stack.ts'
 const BASE = 'llama';
 const UPLOADS = 500;
 const AT_ONCE = 4;
-/** Room for 17 of the adapters. */
+/** Room for 34 of the adapters' images. */
 const ADAPTER_MEMORY_MB = 4;
-/** Every fourth adapter is called: seven times what memory holds. */
+/** Every fourth adapter is called: nearly four times what memory holds. */
 const CALLED_EVERY = 4;
 /** Of one package, and about as many of its sealed form. */
 const ADAPTER_BYTES = 230_000;
