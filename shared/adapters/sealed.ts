@@ -51,11 +51,8 @@ function narrowest(values: Float32Array, shape: number[]): Tensor {
   return { dtype: 'F32', shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
 }
 
-/**
- * Throws a refusal unless the bytes are a sealed adapter of this format, complete and consistent. `part` reads only
- * every part.of-th module, from part.index on, so that several readers can share the work.
- */
-export function readSealed(bytes: Uint8Array, part = { index: 0, of: 1 }): SealedAdapter {
+/** Throws a refusal unless the bytes are a sealed adapter of this format, complete and consistent. */
+export function readSealed(bytes: Uint8Array): SealedAdapter {
   const { tensors, metadata } = readSafetensors(bytes, FILE, MAX_TENSORS);
   const format = metadata.get('format');
   const baseRevision = metadata.get('base_revision');
@@ -67,7 +64,6 @@ export function readSealed(bytes: Uint8Array, part = { index: 0, of: 1 }): Seale
   }
   const targets = new Map<string, SealedTarget>();
   let rank = 0;
-  let count = 0;
   for (const [name, a] of tensors) {
     if (name.endsWith('.B') && tensors.has(`${name.slice(0, -2)}.A`)) continue;
     const module = name.slice(0, -2);
@@ -78,7 +74,6 @@ export function readSealed(bytes: Uint8Array, part = { index: 0, of: 1 }): Seale
       throw refusal('shapes', `${FILE}: shapes [${a.shape}] and [${b.shape}] are no pair of factors`, { tensor: name });
     }
     rank = Math.max(rank, targetRank);
-    if (count++ % part.of !== part.index) continue;
     targets.set(module, { A: floats(name, a), B: floats(`${module}.B`, b), rank: targetRank });
   }
   return { baseRevision, rank, targets };
