@@ -21,12 +21,14 @@ const x64 = {
   avx512: ['-mavx2', '-mfma', '-mf16c', '-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mprefer-vector-width=512'],
 };
 const arm64 = { neon: [] };
+// Otherwise the library would carry the path of the folder that it was linked in.
+const darwinLink = ['-install_name', '@rpath/libswitchyard_kernels.dylib'];
 
 export const targets: Readonly<Record<string, Target>> = {
   'linux-x64': { triple: 'x86_64-linux-gnu.2.17', flags, variants: x64, link: ['-lm'] },
   'linux-arm64': { triple: 'aarch64-linux-gnu.2.17', flags, variants: arm64, link: ['-lm'] },
-  'darwin-x64': { triple: 'x86_64-macos', flags, variants: x64, link: [] },
-  'darwin-arm64': { triple: 'aarch64-macos', flags, variants: arm64, link: [] },
+  'darwin-x64': { triple: 'x86_64-macos', flags, variants: x64, link: darwinLink },
+  'darwin-arm64': { triple: 'aarch64-macos', flags, variants: arm64, link: darwinLink },
 };
 
 export const folder = import.meta.dirname;
