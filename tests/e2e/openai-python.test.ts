@@ -10,7 +10,7 @@ import { BASE, TestStack as Stack, type TestStack, type TestTenant } from './sta
 const exec = promisify(execFile);
 
 const PROGRAM = `
-import json, openai, pydantic, sys
+import json, openai, pydantic, sys, typing
 base = sys.argv[1]
 client = openai.OpenAI(max_retries=0)
 ask = dict(model=base, messages=[{"role": "user", "content": "What is the capital of France?"}], temperature=0, max_tokens=16)
@@ -22,7 +22,7 @@ for chunk in client.chat.completions.create(**ask, stream=True, stream_options={
     usage = chunk.usage
 completion = client.completions.create(model=base, prompt="The sky is", max_tokens=4, temperature=0, echo=True, logprobs=1)
 tool = {"type": "function", "function": {"name": "get_weather", "strict": True, "parameters": {
-    "type": "object", "properties": {"city": {"type": "string", "maxLength": 30}}, "required": ["city"], "additionalProperties": False}}}
+    "type": "object", "properties": {"city": {"type": "string", "enum": ["Oslo", "Paris"]}}, "required": ["city"], "additionalProperties": False}}}
 forced = dict(model=base, messages=ask["messages"], temperature=0, max_tokens=80, tools=[tool], tool_choice="required", parallel_tool_calls=False)
 called = client.chat.completions.create(**forced).choices[0]
 with client.chat.completions.stream(**forced) as stream:
@@ -32,7 +32,7 @@ result = {"role": "tool", "tool_call_id": called.message.tool_calls[0].id, "cont
 after = client.chat.completions.create(**{**forced, "tool_choice": "none", "messages": [*ask["messages"], called.message, result]})
 
 class Capital(pydantic.BaseModel):
-    city: str
+    city: typing.Literal["Oslo", "Paris"]
     millions: int
 
 parsed = client.chat.completions.parse(model=base, messages=ask["messages"], temperature=0, max_tokens=200, response_format=Capital)

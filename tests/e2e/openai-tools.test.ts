@@ -15,7 +15,8 @@ before(async () => {
 });
 after(() => stack[Symbol.asyncDispose]());
 
-const Arguments = z.strictObject({ city: z.string(), unit: z.enum(['celsius', 'fahrenheit']) });
+const CITIES = ['Oslo', 'Rome', 'Lima'] as const;
+const Arguments = z.strictObject({ city: z.enum(CITIES), unit: z.enum(['celsius', 'fahrenheit']) });
 const weather = (strict = true): ChatCompletionTool => ({
   type: 'function',
   function: {
@@ -24,7 +25,7 @@ const weather = (strict = true): ChatCompletionTool => ({
     strict,
     parameters: {
       type: 'object',
-      properties: { city: { type: 'string', maxLength: 40 }, unit: { type: 'string', enum: ['celsius', 'fahrenheit'] } },
+      properties: { city: { type: 'string', enum: CITIES }, unit: { type: 'string', enum: ['celsius', 'fahrenheit'] } },
       required: ['city', 'unit'],
       additionalProperties: false,
     },
@@ -101,7 +102,7 @@ test('a result goes back, and the conversation continues', async () => {
 });
 
 test('an answer fits its schema, whole, parsed and streamed', async () => {
-  const Weather = z.strictObject({ city: z.string().max(30), degrees: z.int().min(-90).max(60), sky: z.enum(['clear', 'cloudy', 'rain']) });
+  const Weather = z.strictObject({ city: z.enum(CITIES), degrees: z.int().min(-90).max(60), sky: z.enum(['clear', 'cloudy', 'rain']) });
   const response_format = zodResponseFormat(Weather, 'weather');
   const parsed = await tenant.client.chat.completions.parse({ ...ask, response_format });
   assert.ok(parsed.choices[0]?.message.parsed);
