@@ -12,8 +12,8 @@ import type { FromGrammarThread, GrammarError, GrammarThreadSettings, ToGrammarT
 import { keyOf } from './protocol.ts';
 import { Turns } from './turns.ts';
 
-/** Compiling on a busy machine; ordinary schemas take a hundredth of it. */
-const LIMIT_MS = 5000;
+/** For compiling on a busy machine; ordinary schemas take a hundredth of it. */
+const LIMIT_MS = 10_000;
 /** What rows of other grammars may be held up by. */
 const QUICK_MS = 100;
 /** Grammars known to compile; at most as many as a thread keeps. */

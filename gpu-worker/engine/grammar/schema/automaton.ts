@@ -1,9 +1,10 @@
 /**
- * Patterns → deterministic automata over UTF-8 bytes → rules of one byte each ("state ::= [a-z] next | …").
+ * Patterns → deterministic automata → rules of one step each ("state ::= [a-z] next | …").
  *
- * Deterministic, because the library merges alternatives that share beginnings and ends into more than they were; over
- * bytes, because its character classes hold bytes only; one rule chain from the first to the last byte, because a token
- * that runs past the end of a rule has to be tried against what may follow, at each step, for each such token.
+ * Deterministic, because the library merges alternatives that share beginnings and ends into more than they were; one
+ * chain of rules from the first to the last step, because a token that runs past the end of a rule has to be tried
+ * against what may follow, whenever a mask is made. A step is an ASCII character or, as long as the pattern does not tell
+ * them apart, any other; else a byte of UTF-8, since the library's classes hold bytes.
  */
 import type { CodePoints, Pattern } from './pattern.ts';
 import { SchemaProblem } from './problem.ts';
@@ -13,7 +14,7 @@ const MAX_STATES = 4000;
 const MAX_NODES = 100_000;
 
 interface Node {
-  /** Byte ranges and where they lead. */
+  /** Steps and where they lead. */
   edges: [from: number, to: number, target: number][];
   free: number[];
 }
@@ -21,6 +22,12 @@ interface Node {
 /** Thompson's construction (CACM 11(6), 1968). */
 class Nondeterministic {
   readonly nodes: Node[] = [];
+  /** Whether characters beyond ASCII are one step, or each its bytes. */
+  readonly #together: boolean;
+
+  constructor(together: boolean) {
+    this.#together = together;
+  }
 
   add(): number {
     if (this.nodes.length >= MAX_NODES) throw new SchemaProblem('unsupported', '', 'a pattern or length this large is not honoured');
@@ -32,7 +39,7 @@ class Nondeterministic {
     switch (pattern.kind) {
       case 'chars': {
         const to = this.add();
-        for (const bytes of utf8Ranges(pattern.points)) this.#bytes(bytes, from, to);
+        for (const steps of this.#together ? wholeSteps(pattern.points) : utf8Ranges(pattern.points)) this.#steps(steps, from, to);
         return to;
       }
       case 'sequence':
@@ -49,7 +56,7 @@ class Nondeterministic {
     }
   }
 
-  #bytes(ranges: readonly ByteRange[], from: number, to: number): void {
+  #steps(ranges: readonly StepRange[], from: number, to: number): void {
     let at = from;
     for (const [i, [low, high]] of ranges.entries()) {
       const target = i === ranges.length - 1 ? to : this.add();
@@ -77,17 +84,17 @@ class Nondeterministic {
     return end;
   }
 
-  /** The nodes and all that they lead to without a byte, in order. */
-  closure(nodes: Iterable<number>): number[] {
+  /** Of the nodes and all that they lead to without a step, in order, those that make a difference: with steps of their own, or the end. */
+  closure(nodes: Iterable<number>, end: number): number[] {
     const reached = new Set(nodes);
     for (const node of reached) for (const next of this.nodes[node]!.free) reached.add(next);
-    return [...reached].sort((a, b) => a - b);
+    return [...reached].filter((node) => node === end || this.nodes[node]!.edges.length > 0).sort((a, b) => a - b);
   }
 }
 
 /** Alternatives of one state: bytes and the state that follows. */
 interface State {
-  edges: Map<number, ByteRange[]>;
+  edges: Map<number, StepRange[]>;
   ends: boolean;
 }
 
@@ -107,7 +114,7 @@ export function rulesOf(pattern: Pattern, name: string): string[] {
 }
 
 function deterministic(pattern: Pattern): State[] {
-  const nodes = new Nondeterministic();
+  const nodes = new Nondeterministic(beyondAsciiAlike(pattern));
   const start = nodes.add();
   const end = nodes.append(pattern, start);
   const ids = new Map<string, number>();
@@ -120,16 +127,16 @@ function deterministic(pattern: Pattern): State[] {
     ids.set(key, sets.length);
     return sets.push(set) - 1;
   };
-  idOf(nodes.closure([start]));
+  idOf(nodes.closure([start], end));
   const states: State[] = [];
   for (let i = 0; i < sets.length; i++) {
-    const edges = new Map<number, ByteRange[]>();
+    const edges = new Map<number, StepRange[]>();
     const all = sets[i]!.flatMap((node) => nodes.nodes[node]!.edges);
     const cuts = [...new Set(all.flatMap(([from, to]) => [from, to + 1]))].sort((a, b) => a - b);
     for (const [c, low] of cuts.entries()) {
       const targets = all.flatMap(([from, to, target]) => (from <= low && low <= to ? [target] : []));
       if (targets.length === 0) continue;
-      const id = idOf(nodes.closure(targets));
+      const id = idOf(nodes.closure(targets, end));
       const high = cuts[c + 1]! - 1;
       const ranges = edges.get(id) ?? [];
       const last = ranges.at(-1);
@@ -155,17 +162,61 @@ function usefulStates(states: readonly State[]): Map<number, State> {
   );
 }
 
+/** Steps: bytes, and BEYOND for all characters beyond ASCII. */
+type StepRange = [low: number, high: number];
+const BEYOND = 256;
+
 const byte = (value: number): string => `\\x${value.toString(16).padStart(2, '0')}`;
 /** A lone byte is said twice: the library takes a class of one for a character, which it would spell in UTF-8. */
-const classOf = (ranges: readonly ByteRange[]): string =>
-  `[${ranges.map(([low, high]) => (low === high ? byte(low) + byte(low) : `${byte(low)}-${byte(high)}`)).join('')}]`;
+const bytesOf = (ranges: readonly StepRange[]): string =>
+  ranges.map(([low, high]) => (low === high ? byte(low) + byte(low) : `${byte(low)}-${byte(high)}`)).join('');
 
-type ByteRange = [low: number, high: number];
+/** Only a negated class holds characters beyond ASCII, all of them. */
+function classOf(ranges: readonly StepRange[]): string {
+  if (ranges.at(-1)![1] < BEYOND) return `[${bytesOf(ranges)}]`;
+  const others: StepRange[] = [];
+  let next = 0;
+  for (const [low, high] of ranges) {
+    if (low > next && next < 0x80) others.push([next, Math.min(low, 0x80) - 1]);
+    next = high + 1;
+  }
+  return `[^${bytesOf(others)}]`;
+}
+
+const ASCII_END = 0x80;
+/** Without halves of pairs, which stand in no text. */
+// biome-ignore format: a table
+const BEYOND_ASCII: CodePoints = [[0x80, 0xd7ff], [0xe000, 0x10ffff]];
+const beyondAscii = (points: CodePoints): CodePoints => points.filter(([, to]) => to >= ASCII_END);
+
+/** Whether every set of characters in the pattern holds all or none of those beyond ASCII. */
+function beyondAsciiAlike(pattern: Pattern): boolean {
+  switch (pattern.kind) {
+    case 'chars': {
+      const beyond = beyondAscii(pattern.points);
+      return beyond.length === 0 || BEYOND_ASCII.every(([low, high]) => beyond.some(([from, to]) => from <= low && high <= to));
+    }
+    case 'sequence':
+      return pattern.parts.every(beyondAsciiAlike);
+    case 'either':
+      return pattern.options.every(beyondAsciiAlike);
+    case 'repeat':
+      return beyondAsciiAlike(pattern.part);
+    default:
+      return pattern satisfies never;
+  }
+}
+
+function wholeSteps(points: CodePoints): StepRange[][] {
+  const ascii = points.filter(([from]) => from < ASCII_END).map(([from, to]): StepRange[] => [[from, Math.min(to, ASCII_END - 1)]]);
+  return beyondAscii(points).length > 0 ? [...ascii, [[BEYOND, BEYOND]]] : ascii;
+}
+
 /** Where the number of bytes changes, and where halves of pairs are left out. */
 // biome-ignore format: a table
 const SAME_LENGTH: CodePoints = [[0, 0x7f], [0x80, 0x7ff], [0x800, 0xd7ff], [0xe000, 0xffff], [0x10000, 0x10ffff]];
 
-function utf8Ranges(points: CodePoints): ByteRange[][] {
+function utf8Ranges(points: CodePoints): StepRange[][] {
   return points.flatMap(([from, to]) =>
     SAME_LENGTH.flatMap(([low, high]) => (from <= high && low <= to ? split(Math.max(from, low), Math.min(to, high)) : [])),
   );
@@ -174,7 +225,7 @@ function utf8Ranges(points: CodePoints): ByteRange[][] {
 const utf8 = new TextEncoder();
 
 /** Code points of one length as sequences of byte ranges: split where a last byte's range is not whole. */
-function split(from: number, to: number): ByteRange[][] {
+function split(from: number, to: number): StepRange[][] {
   for (let bits = 6; bits <= 18 && from >= 0x80; bits += 6) {
     const low = (1 << bits) - 1;
     if (from >> bits === to >> bits) break;
