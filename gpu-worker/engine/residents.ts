@@ -32,8 +32,12 @@ export class Residents {
   }
 
   remove(digest: string): void {
-    this.#bytes -= this.#residents.get(digest)?.image.byteLength ?? 0;
+    const resident = this.#residents.get(digest);
+    if (!resident) return;
+    this.#bytes -= resident.image.byteLength;
     this.#residents.delete(digest);
+    // Frees it now: this thread makes so little garbage that a collection may be far away.
+    resident.image.transfer(0);
   }
 
   /** Address of the module table. */

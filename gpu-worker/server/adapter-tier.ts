@@ -205,7 +205,11 @@ export class AdapterTier {
     const { images, engine, observer } = this.#options;
     const began = performance.now();
     const { image, source } = await images.load(digest);
-    if (!(await this.#takeRoom(digest, image.byteLength))) return;
+    if (!(await this.#takeRoom(digest, image.byteLength))) {
+      // Frees it now, not when it is collected.
+      image.transfer(0);
+      return;
+    }
     try {
       await this.#leaving.get(digest);
       await engine.load(digest, image);
