@@ -391,6 +391,16 @@ test('an engine that breaks off: 500 before the first token, afterwards an error
   assert.doesNotMatch(text, /\[DONE\]/);
 });
 
+test('a request whose deadline passed before it began: 503, nothing was generated', async () => {
+  const engine = playedEngine(({ step }) => step({ ...done(0, 0), outcome: 'expired' } as EngineEvent));
+  for (const stream of [false, true]) {
+    await using worker = await startWorker(engine, byteText());
+    const response = await worker.generate(generateRequest({ stream, deadline: 1 }));
+    assert.equal(response.status, 503);
+    assert.match((await bodyOf(response)).error.message, /deadline passed/);
+  }
+});
+
 test('a full queue, another revision and token ids outside the vocabulary are refused as what they are', async () => {
   const full = playedEngine(() => {
     throw new Failure({ kind: 'rate_limited', message: 'the queue is full', retryAfterSeconds: 2 });
