@@ -78,13 +78,6 @@ export const BLOCK_INPUTS = 32;
 /** Bytes of 16 outputs' weights for 32 inputs: levels, then a scale and a least value for each output. */
 export const blockBytes = (bits: 4 | 8): number => (BLOCK_INPUTS * LANES * bits) / 8 + 2 * 2 * LANES;
 
-/** x [tokens, in] · W → [tokens, outputs]; `weight` u8 [⌈outputs/16⌉, ⌈in/32⌉, blockBytes], see models/int4.ts. */
-export function blockLinear(g: Graph, x: Value, weight: Value, outputs: number, bits: 4 | 8): Value {
-  const y = { ...x, name: g.path('matmul'), dims: [x.dims[0]!, outputs] };
-  g.node('BlockLinear', [x, weight], [y], { outputs: { int: outputs }, bits: { int: bits } }, DOMAIN);
-  return y;
-}
-
 /** Which rows a run has, and whose adapters they use. */
 export interface AdaptedRows {
   /** i32 [R, 3]: first token, tokens, tokens before them. */
@@ -99,26 +92,34 @@ export interface FinishedLinear {
   out: number;
 }
 
-/**
- * y · rowScale + bias + Σ w · scale · (x · Aᵀ) · B over the adapters of each token's row; y [tokens, Σ out], x [tokens, in].
- * `adapted` is null for linears that take no adapter.
- */
-export function finishLinear(
-  g: Graph,
-  y: Value,
-  x: Value,
-  adapted: AdaptedRows | null,
-  linears: readonly FinishedLinear[],
-  options: { rowScale: Value | null; bias: Value | null },
-): Value {
+/** What comes on top of the product of linears whose outputs lie side by side. */
+export interface Finish {
+  linears: readonly FinishedLinear[];
+  /** null: the linears take no adapter. */
+  adapted: AdaptedRows | null;
+  /** f32 [Σ out] */
+  bias: Value | null;
+}
+
+const finishAttributes = ({ linears }: Finish) => ({
+  modules: { ints: linears.map(({ module }) => module) },
+  widths: { ints: linears.map(({ out }) => out) },
+});
+
+/** y · rowScale + bias + Σ w · scale · (x · Aᵀ) · B over the adapters of each token's row; y [tokens, Σ out], x [tokens, in]. */
+export function finishLinear(g: Graph, y: Value, x: Value, rowScale: Value | null, finish: Finish): Value {
+  const { adapted, bias } = finish;
+  if (rowScale === null && adapted === null && bias === null) return y;
   const out = { ...y, name: g.path('finished') };
-  const attributes = { modules: { ints: linears.map(({ module }) => module) }, widths: { ints: linears.map((linear) => linear.out) } };
-  g.node(
-    'FinishLinear',
-    [y, x, adapted?.rows ?? null, adapted?.adapters ?? null, options.rowScale, options.bias],
-    [out],
-    attributes,
-    DOMAIN,
-  );
+  g.node('FinishLinear', [y, x, adapted?.rows ?? null, adapted?.adapters ?? null, rowScale, bias], [out], finishAttributes(finish), DOMAIN);
   return out;
+}
+
+/** x [tokens, in] · W, finished; `weight` u8 [⌈Σ out/16⌉, ⌈in/32⌉, blockBytes], see models/int4.ts. */
+export function blockLinear(g: Graph, x: Value, weight: Value, bits: 4 | 8, finish: Finish): Value {
+  const { linears, adapted, bias } = finish;
+  const y = { ...x, name: g.path('matmul'), dims: [x.dims[0]!, linears.reduce((sum, { out }) => sum + out, 0)] };
+  const inputs = [x, weight, adapted?.rows ?? null, adapted?.adapters ?? null, bias];
+  g.node('BlockLinear', inputs, [y], { ...finishAttributes(finish), bits: { int: bits } }, DOMAIN);
+  return y;
 }

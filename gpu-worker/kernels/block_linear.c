@@ -9,18 +9,15 @@
  *
  * with exact integers inside and blocks added one after the other: a token's sums have one order of operations
  * whatever is computed beside it. Decoding waits for weights, so all that belongs to 16 outputs streams by in one piece.
+ * Biases and adapters are added at the end (adapted.h); while few tokens have them, their factors come from memory
+ * beside the weights, one thread reading while another multiplies.
  *
  *   weight [outputs / 16][inputs / 32] { u, 16 outputs × 32 inputs;  d of 16 outputs;  m of 16 outputs }
  *
  * u lies in groups of four inputs, output after output, as integer dot products read it; of 4 bits, byte i of group 2j
  * holds in its upper half byte i of group 2j + 1.
  */
-#include <math.h>
-#include <stdbool.h>
-#include <stdlib.h>
-
-#include "operator.h"
-#include "simd.h"
+#include "adapted_plan.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -54,15 +51,15 @@ INLINE i32x16 dot4(i32x16 sum, u8x64 u, int32_t q) {
 }
 
 typedef struct {
-  int64_t outputs, bits;
+  Linears linears;
+  int64_t bits;
 } State;
 
 static OrtStatus *prepare(const Attributes *attributes, void *pointer) {
   State *state = pointer;
-  TRY(attribute_int(attributes, "outputs", &state->outputs));
+  TRY(linears_of(attributes, "BlockLinear", &state->linears));
   TRY(attribute_int(attributes, "bits", &state->bits));
-  if (state->outputs <= 0 || (state->bits != 4 && state->bits != 8))
-    return refuse(attributes->api, "BlockLinear", "%lld outputs of %lld bits", (long long)state->outputs, (long long)state->bits);
+  if (state->bits != 4 && state->bits != 8) return refuse(attributes->api, "BlockLinear", "weights of %lld bits", (long long)state->bits);
   return NULL;
 }
 
@@ -72,20 +69,18 @@ typedef struct {
 } Scale;
 
 typedef struct {
-  const float *x;
+  Plan adapted;
   const uint8_t *weight;
-  float *y;
   /* [tokens][blocks][WORDS] and [tokens][blocks] */
   int32_t *q;
   Scale *scale;
-  size_t tokens, in, outputs, blocks, groups;
-  size_t groups_per_job, token_jobs;
+  size_t blocks, column_groups, groups_per_job, token_jobs, jobs;
   bool four;
-} Plan;
+} Work;
 
 /* activations */
 
-enum { TOKENS_PER_JOB = 8 };
+enum { QUANTIZED_TOKENS = 8 };
 
 static void quantize_block(const float *x, size_t n, int32_t *q, Scale *scale) {
   float values[BLOCK] = {0};
@@ -105,36 +100,35 @@ static void quantize_block(const float *x, size_t n, int32_t *q, Scale *scale) {
 }
 
 static void quantize_body(void *user, size_t job) {
-  const Plan *plan = user;
-  const size_t end = (job + 1) * TOKENS_PER_JOB;
-  for (size_t t = job * TOKENS_PER_JOB; t < end && t < plan->tokens; t++)
-    for (size_t b = 0; b < plan->blocks; b++) {
-      const size_t at = t * plan->blocks + b, rest = plan->in - b * BLOCK;
-      quantize_block(plan->x + t * plan->in + b * BLOCK, rest < BLOCK ? rest : BLOCK, plan->q + at * WORDS, plan->scale + at);
+  const Work *work = user;
+  const size_t end = (job + 1) * QUANTIZED_TOKENS;
+  for (size_t t = job * QUANTIZED_TOKENS; t < end && t < work->adapted.tokens; t++)
+    for (size_t b = 0; b < work->blocks; b++) {
+      const size_t at = t * work->blocks + b, rest = work->adapted.in - b * BLOCK;
+      quantize_block(work->adapted.x + t * work->adapted.in + b * BLOCK, rest < BLOCK ? rest : BLOCK, work->q + at * WORDS, work->scale + at);
     }
 }
 
 /* products */
 
 #ifdef __AVX512F__
-enum { TOKENS = 8 };
+enum { TOKEN_TILE = 8 };
 #else
-enum { TOKENS = 2 };
+enum { TOKEN_TILE = 2 };
 #endif
-enum { AHEAD = 2048 };
-#define UNROLL _Pragma("clang loop unroll(full)")
+enum { BYTES_AHEAD = 2048 };
 
 /* 16 outputs of `tokens` tokens. */
-INLINE void product(const Plan *plan, size_t token, size_t group, int tokens, bool four) {
+INLINE void product(const Work *work, size_t token, size_t group, int tokens, bool four) {
   const size_t level_bytes = four ? BLOCK * LANES / 2 : BLOCK * LANES, stride = level_bytes + SCALES;
-  const uint8_t *at = plan->weight + group * plan->blocks * stride;
-  f32x16 sum[TOKENS];
+  const uint8_t *at = work->weight + group * work->blocks * stride;
+  f32x16 sum[TOKEN_TILE];
   UNROLL for (int t = 0; t < tokens; t++) sum[t] = splat(0);
-  for (size_t b = 0; b < plan->blocks; b++, at += stride) {
-    i32x16 dot[TOKENS];
+  for (size_t b = 0; b < work->blocks; b++, at += stride) {
+    i32x16 dot[TOKEN_TILE];
     UNROLL for (int t = 0; t < tokens; t++) dot[t] = (i32x16){0};
-    const int32_t *q[TOKENS];
-    UNROLL for (int t = 0; t < tokens; t++) q[t] = plan->q + ((token + (size_t)t) * plan->blocks + b) * WORDS;
+    const int32_t *q[TOKEN_TILE];
+    UNROLL for (int t = 0; t < tokens; t++) q[t] = work->q + ((token + (size_t)t) * work->blocks + b) * WORDS;
     UNROLL for (int j = 0; j < WORDS; j += 2) {
       u8x64 first, second;
       if (four) {
@@ -148,82 +142,131 @@ INLINE void product(const Plan *plan, size_t token, size_t group, int tokens, bo
       UNROLL for (int t = 0; t < tokens; t++) dot[t] = dot4(dot4(dot[t], first, q[t][j]), second, q[t][j + 1]);
     }
     if (tokens == 1)
-      UNROLL for (size_t line = 0; line < stride; line += 64) __builtin_prefetch(at + AHEAD + line);
+      UNROLL for (size_t line = 0; line < stride; line += 64) __builtin_prefetch(at + BYTES_AHEAD + line);
     const _Float16 *scales = (const _Float16 *)(const void *)(at + level_bytes);
     const f32x16 d = load_f16(scales), m = load_f16(scales + LANES);
     UNROLL for (int t = 0; t < tokens; t++) {
-      const Scale s = plan->scale[(token + (size_t)t) * plan->blocks + b];
+      const Scale s = work->scale[(token + (size_t)t) * work->blocks + b];
       sum[t] = fma16(__builtin_convertvector(dot[t], f32x16) * splat(s.scale), d, sum[t]);
       sum[t] = fma16(m, splat(s.sum), sum[t]);
     }
   }
-  const size_t column = group * LANES, rest = plan->outputs - column;
+  const size_t column = group * LANES, rest = work->adapted.width - column;
   UNROLL for (int t = 0; t < tokens; t++) {
-    float *y = plan->y + (token + (size_t)t) * plan->outputs + column;
+    float *y = work->adapted.out + (token + (size_t)t) * work->adapted.width + column;
     if (rest >= LANES) store(y, sum[t]);
     else store_some(y, sum[t], rest);
   }
 }
 
-INLINE void product_of(const Plan *plan, size_t from, size_t to, size_t group, bool four) {
+INLINE void product_of(const Work *work, size_t from, size_t to, size_t group, bool four) {
   size_t t = from;
-  for (; t + TOKENS <= to; t += TOKENS) product(plan, t, group, TOKENS, four);
-  for (; t < to; t++) product(plan, t, group, 1, four);
+  for (; t + TOKEN_TILE <= to; t += TOKEN_TILE) product(work, t, group, TOKEN_TILE, four);
+  for (; t < to; t++) product(work, t, group, 1, four);
 }
 
 enum { TOKEN_BLOCK = 64, JOB_BYTES = 1 << 15 };
 
 static void product_body(void *user, size_t job) {
-  const Plan *plan = user;
-  const size_t from = job % plan->token_jobs * TOKEN_BLOCK, to = from + TOKEN_BLOCK < plan->tokens ? from + TOKEN_BLOCK : plan->tokens;
-  const size_t first = job / plan->token_jobs * plan->groups_per_job;
-  for (size_t g = first; g < first + plan->groups_per_job && g < plan->groups; g++) {
-    if (plan->four) product_of(plan, from, to, g, true);
-    else product_of(plan, from, to, g, false);
+  const Work *work = user;
+  const size_t from = job % work->token_jobs * TOKEN_BLOCK, to = from + TOKEN_BLOCK < work->adapted.tokens ? from + TOKEN_BLOCK : work->adapted.tokens;
+  const size_t first = job / work->token_jobs * work->groups_per_job;
+  for (size_t g = first; g < first + work->groups_per_job && g < work->column_groups; g++) {
+    if (work->four) product_of(work, from, to, g, true);
+    else product_of(work, from, to, g, false);
   }
 }
 
-static size_t ceiling(size_t a, size_t b) { return (a + b - 1) / b; }
+/*
+ * Few tokens: groups of rows with adapters and columns of the product alternate, so that while one thread waits for
+ * factors another computes. What the groups add waits in `delta`.
+ */
+static void mixed_body(void *user, size_t item) {
+  Work *work = user;
+  const size_t groups = work->adapted.groups, pairs = groups < work->jobs ? groups : work->jobs;
+  const bool paired = item < 2 * pairs, group = paired ? item % 2 == 0 : groups > pairs;
+  const size_t index = paired ? item / 2 : item - pairs;
+  if (!group) product_body(work, index);
+  else if (work->adapted.group[index].products > 0)
+    run_group(&work->adapted, &(Job){(uint32_t)index, 0, 0, (uint32_t)work->adapted.group[index].tokens, 0, 0});
+}
 
-static OrtStatus *compute(const Run *run, const void *pointer) {
-  const State *state = pointer;
-  Tensor x, weight;
-  TRY(input_of_rank(run, 0, 2, &x));
-  TRY(input_of_rank(run, 1, 3, &weight));
-  const int64_t tokens = x.dims[0], in = x.dims[1], outputs = state->outputs;
-  const int64_t blocks = (in + BLOCK - 1) / BLOCK, groups = (outputs + LANES - 1) / LANES;
-  const int64_t stride = BLOCK * LANES * state->bits / 8 + (int64_t)SCALES;
-  CHECK(run, weight.dims[0] == groups && weight.dims[1] == blocks && weight.dims[2] == stride,
-        "weight [%lld, %lld, %lld] for %lld inputs and %lld outputs of %lld bits", (long long)weight.dims[0],
-        (long long)weight.dims[1], (long long)weight.dims[2], (long long)in, (long long)outputs, (long long)state->bits);
-  void *y;
-  TRY(output(run, 0, (int64_t[]){tokens, outputs}, 2, &y));
-  if (tokens == 0) return NULL;
+enum { MIXED_TOKENS = 64 };
 
-  Plan plan = {.x = x.data, .weight = weight.data, .y = y, .tokens = (size_t)tokens, .in = (size_t)in, .outputs = (size_t)outputs,
-               .blocks = (size_t)blocks, .groups = (size_t)groups, .four = state->bits == 4};
-  plan.q = malloc(plan.tokens * plan.blocks * (BLOCK + sizeof(Scale)));
-  CHECK(run, plan.q, "out of memory for %lld tokens", (long long)tokens);
-  plan.scale = (Scale *)(void *)(plan.q + plan.tokens * plan.blocks * WORDS);
-  plan.token_jobs = ceiling(plan.tokens, TOKEN_BLOCK);
-  plan.groups_per_job = ceiling(JOB_BYTES, plan.blocks * (size_t)stride);
-  OrtStatus *status = NULL;
-  if (plan.tokens > TOKENS_PER_JOB) status = parallel_for(run, ceiling(plan.tokens, TOKENS_PER_JOB), quantize_body, &plan);
-  else quantize_body(&plan, 0);
-  if (!status) status = parallel_for(run, plan.token_jobs * ceiling(plan.groups, plan.groups_per_job), product_body, &plan);
-  free(plan.q);
+static OrtStatus *mixed(const Run *run, Work *work, const Extent *extent) {
+  Plan *plan = &work->adapted;
+  plan->product = malloc((extent->products + plan->tokens * plan->width) * sizeof(float));
+  CHECK(run, plan->product, "out of memory for %zu products", extent->products);
+  plan->delta = plan->product + extent->products;
+  OrtStatus *status = parallel_for(run, work->jobs + plan->groups, mixed_body, work);
+  for (size_t g = 0; g < plan->groups && !status; g++) {
+    const Group *group = &plan->group[g];
+    for (size_t member = group->first; member < group->first + group->tokens; member++)
+      finish_columns(plan, plan->token[member], 0, plan->width, group->products > 0 ? plan->delta + member * plan->width : NULL);
+  }
+  free(plan->product);
   return status;
 }
 
-static const Port inputs[] = {{"x", ORT_F32, ORT_REQUIRED}, {"weight", ORT_U8, ORT_REQUIRED}};
+static OrtStatus *execute(const Run *run, Work *work) {
+  Plan *plan = &work->adapted;
+  if (plan->tokens > QUANTIZED_TOKENS) TRY(parallel_for(run, ceiling(plan->tokens, QUANTIZED_TOKENS), quantize_body, work));
+  else quantize_body(work, 0);
+  const Extent extent = extent_of(plan);
+  if (extent.adapted > 0 && extent.small && plan->tokens <= MIXED_TOKENS) return mixed(run, work, &extent);
+  TRY(parallel_for(run, work->jobs, product_body, work));
+  return extent.adapted > 0 || plan->bias ? finish_all(run, plan) : NULL;
+}
+
+enum { X, WEIGHT, ROWS, ADAPTERS, BIAS };
+
+static const Port inputs[] = {
+    {"x", ORT_F32, ORT_REQUIRED},        {"weight", ORT_U8, ORT_REQUIRED}, {"rows", ORT_I32, ORT_OPTIONAL},
+    {"adapters", ORT_I64, ORT_OPTIONAL}, {"bias", ORT_F32, ORT_OPTIONAL},
+};
 static const Port outputs[] = {{"y", ORT_F32, ORT_REQUIRED}};
+
+static OrtStatus *compute(const Run *run, const void *pointer) {
+  const State *state = pointer;
+  Tensor x, weight, rows, adapters, bias;
+  TRY(input_of_rank(run, X, 2, &x));
+  TRY(input_of_rank(run, WEIGHT, 3, &weight));
+  TRY(input_of_rank(run, ROWS, 2, &rows));
+  TRY(input_of_rank(run, ADAPTERS, 3, &adapters));
+  TRY(input_of_rank(run, BIAS, 1, &bias));
+  const int64_t tokens = x.dims[0], in = x.dims[1], width = width_of(&state->linears);
+  const int64_t blocks = (in + BLOCK - 1) / BLOCK, groups = (width + LANES - 1) / LANES;
+  const int64_t stride = BLOCK * LANES * state->bits / 8 + (int64_t)SCALES;
+  CHECK(run, weight.dims[0] == groups && weight.dims[1] == blocks && weight.dims[2] == stride,
+        "weight [%lld, %lld, %lld] for %lld inputs and %lld outputs of %lld bits", (long long)weight.dims[0],
+        (long long)weight.dims[1], (long long)weight.dims[2], (long long)in, (long long)width, (long long)state->bits);
+  CHECK(run, !bias.data || bias.dims[0] == width, "bias of %lld for %lld outputs", (long long)bias.dims[0], (long long)width);
+  void *y;
+  TRY(output(run, 0, (int64_t[]){tokens, width}, 2, &y));
+  if (tokens == 0) return NULL;
+
+  Work work = {.adapted = {.linears = &state->linears, .y = y, .x = x.data, .bias = bias.data, .out = y, .tokens = (size_t)tokens,
+                           .in = (size_t)in, .width = (size_t)width},
+               .weight = weight.data, .blocks = (size_t)blocks, .column_groups = (size_t)groups, .four = state->bits == 4};
+  TRY(plan_groups(run, &work.adapted, &rows, &adapters));
+  work.token_jobs = ceiling(work.adapted.tokens, TOKEN_BLOCK);
+  work.groups_per_job = ceiling(JOB_BYTES, work.blocks * (size_t)stride);
+  work.jobs = work.token_jobs * ceiling(work.column_groups, work.groups_per_job);
+  work.q = malloc(work.adapted.tokens * work.blocks * (BLOCK + sizeof(Scale)));
+  OrtStatus *status = work.q ? NULL : refuse(run->api, run->op->name, "out of memory for %lld tokens", (long long)tokens);
+  work.scale = (Scale *)(void *)(work.q + work.adapted.tokens * work.blocks * WORDS);
+  if (!status) status = execute(run, &work);
+  free(work.q);
+  free(work.adapted.group);
+  return status;
+}
 
 const Operator VARIANT_NAME(block_linear) = {
     .ort = {OPERATOR_CALLBACKS},
     .name = "BlockLinear",
     .inputs = sizeof inputs / sizeof *inputs,
     .input = inputs,
-    .outputs = sizeof outputs / sizeof *outputs,
+    .outputs = 1,
     .output = outputs,
     .state_bytes = sizeof(State),
     .prepare = prepare,

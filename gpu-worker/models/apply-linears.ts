@@ -21,14 +21,12 @@ export function applyLinears(
 ): ApplyLinears {
   const moduleOf = new Map(adaptable.map(({ path }, number) => [path, number]));
   return (g, x, specs, source = weights) => {
-    const exact = specs.some((spec) => spec.exact);
-    const { y, rowScale } = exact ? { y: exactProduct(g, x, specs, source), rowScale: null } : precision.product(g, x, specs, source);
     const modules = specs.map(({ path }) => moduleOf.get(path));
     const adapted = modules.every((module) => module !== undefined);
-    const bias = biasOf(g, specs, source);
-    if (!adapted && rowScale === null && bias === null) return y;
     const linears = specs.map(({ out }, i) => ({ module: modules[i] ?? 0, out }));
-    return finishLinear(g, y, x, adapted ? rows : null, linears, { rowScale, bias });
+    const finish = { linears, adapted: adapted ? rows : null, bias: biasOf(g, specs, source) };
+    if (specs.some((spec) => spec.exact)) return finishLinear(g, exactProduct(g, x, specs, source), x, null, finish);
+    return precision.linear(g, x, specs, source, finish);
   };
 }
 

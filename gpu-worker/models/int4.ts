@@ -6,31 +6,35 @@
  *
  *   w = d · u + m,   u = 0…2^bits − 1
  */
-import { addNormQuantize, BLOCK_INPUTS, blockBytes, blockLinear, gatedUnits, LANES } from '../graph/kernels.ts';
+import type { Graph, Value } from '../graph/ir.ts';
+import { addNormQuantize, BLOCK_INPUTS, blockBytes, blockLinear, type Finish, gatedUnits, LANES } from '../graph/kernels.ts';
 import * as ops from '../graph/ops.ts';
 import { jointName, jointWeight, jointWidth, type LinearSpec } from './linear.ts';
-import type { Precision } from './precision.ts';
+import type { Precision, WeightSource } from './precision.ts';
 
 const bitsOf = (specs: readonly LinearSpec[]): 4 | 8 => (specs.some(({ head }) => head) ? 8 : 4);
+
+function linear(g: Graph, x: Value, specs: readonly LinearSpec[], weights: WeightSource, finish: Finish): Value {
+  const [bits, inputs, outputs] = [bitsOf(specs), specs[0]!.in, jointWidth(specs)];
+  const dims = [Math.ceil(outputs / LANES), Math.ceil(inputs / BLOCK_INPUTS), blockBytes(bits)];
+  const joint = () => jointWeight(specs, ({ path }) => weights.tensor(`${path}.weight`));
+  const weight = g.weight(jointName(specs), 'u8', dims, () => encodeBlocks(joint(), inputs, outputs, bits));
+  return blockLinear(g, x, weight, bits, finish);
+}
+
+const nothing = (specs: readonly LinearSpec[]): Finish => ({
+  linears: specs.map(({ out }) => ({ module: 0, out })),
+  adapted: null,
+  bias: null,
+});
 
 export const int4 = (): Precision => ({
   name: 'int4',
   revision: '1',
   rotated: false,
   storage: 'f16',
-  product(g, x, specs, weights) {
-    const [bits, inputs, outputs] = [bitsOf(specs), specs[0]!.in, jointWidth(specs)];
-    const dims = [Math.ceil(outputs / LANES), Math.ceil(inputs / BLOCK_INPUTS), blockBytes(bits)];
-    const weight = g.weight(jointName(specs), 'u8', dims, () =>
-      encodeBlocks(
-        jointWeight(specs, ({ path }) => weights.tensor(`${path}.weight`)),
-        inputs,
-        outputs,
-        bits,
-      ),
-    );
-    return { y: blockLinear(g, x, weight, outputs, bits), rowScale: null };
-  },
+  linear,
+  product: (g, x, specs, weights) => ({ y: linear(g, x, specs, weights, nothing(specs)), rowScale: null }),
   cut: (g, x, pick, counts, groups) => ops.splitRows(g, pick ? ops.gatherRows(g, x, pick, 'picked') : x, counts, groups),
   norm: (g, stream, delta, gain, epsilon) => addNormQuantize(g, stream, delta, gain, epsilon, false),
   gatedUnits: (g, gateUp, activation, signs) => gatedUnits(g, gateUp, activation, signs, false).units,

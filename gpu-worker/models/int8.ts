@@ -7,7 +7,7 @@
  * they are made (kernels/rows.c).
  */
 import type { Graph, Value } from '../graph/ir.ts';
-import { addNormQuantize, gatedUnits, type QuantizedRows, quantizeRows } from '../graph/kernels.ts';
+import { addNormQuantize, finishLinear, gatedUnits, type QuantizedRows, quantizeRows } from '../graph/kernels.ts';
 import * as ops from '../graph/ops.ts';
 import { jointName, jointWeight, jointWidth, type LinearSpec } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
@@ -34,19 +34,25 @@ export function int8(): Precision {
     return rows;
   }
 
+  function product(g: Graph, x: Value, specs: readonly LinearSpec[], weights: WeightSource): { y: Value; rowScale: Value } {
+    const rows = quantizedOnce(g, x);
+    const { weight, columnScale } = quantizedWeight(g, specs, weights);
+    const width = jointWidth(specs);
+    const zeros = g.weight(`zeros.${width}`, 'i8', [width], () => new Int8Array(width));
+    const unit = g.scalar('f32', 1 / LEVELS);
+    const y = ops.matmulInteger(g, rows.values, unit, g.scalar('u8', ZERO_POINT), weight, columnScale, zeros, 'matmul');
+    return { y, rowScale: rows.largest };
+  }
+
   return {
     name: 'int8',
     revision: '4',
     rotated: true,
     storage: 'f16',
-    product(g, x, specs, weights) {
-      const rows = quantizedOnce(g, x);
-      const { weight, columnScale } = quantizedWeight(g, specs, weights);
-      const width = jointWidth(specs);
-      const zeros = g.weight(`zeros.${width}`, 'i8', [width], () => new Int8Array(width));
-      const unit = g.scalar('f32', 1 / LEVELS);
-      const y = ops.matmulInteger(g, rows.values, unit, g.scalar('u8', ZERO_POINT), weight, columnScale, zeros, 'matmul');
-      return { y, rowScale: rows.largest };
+    product,
+    linear(g, x, specs, weights, finish) {
+      const { y, rowScale } = product(g, x, specs, weights);
+      return finishLinear(g, y, x, rowScale, finish);
     },
     cut(g, x, pick, counts, groups) {
       const { values, largest } = quantizedOnce(g, x);

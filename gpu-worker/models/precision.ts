@@ -1,6 +1,6 @@
 /** The numeric form in which a base's linears are served. One for the whole stack; it never depends on the batch. */
 import type { Graph, Value } from '../graph/ir.ts';
-import type { Activation } from '../graph/kernels.ts';
+import type { Activation, Finish } from '../graph/kernels.ts';
 import type { LinearSpec } from './linear.ts';
 
 export type PrecisionName = 'fp32' | 'int8' | 'int4';
@@ -18,10 +18,9 @@ export interface Precision {
   readonly rotated: boolean;
   /** Element type of keys and values, and of adapters' factors. */
   readonly storage: 'f32' | 'f16';
-  /**
-   * x · [W₁ | W₂ | …] [tokens, Σ out]: linears that read the same activation, their outputs side by side. What comes
-   * still lacks the factor of each row (null: one), biases and adapters: apply-linears.ts adds them in one pass.
-   */
+  /** x · [W₁ | W₂ | …] [tokens, Σ out], finished: linears that read the same activation, their outputs side by side. */
+  linear(g: Graph, x: Value, specs: readonly LinearSpec[], weights: WeightSource, finish: Finish): Value;
+  /** As `linear` with nothing on top; what comes still lacks the factor of each row (null: one). */
   product(g: Graph, x: Value, specs: readonly LinearSpec[], weights: WeightSource): { y: Value; rowScale: Value | null };
   /**
    * Rows of x [tokens, in], or those that `pick` i64 [n] names, in groups one after another; `counts` i64 [groups] has the

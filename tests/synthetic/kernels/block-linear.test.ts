@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BLOCK_INPUTS, blockBytes, blockLinear, LANES } from '../../../gpu-worker/graph/kernels.ts';
+import { BLOCK_INPUTS, blockBytes, blockLinear, type Finish, finishLinear, LANES } from '../../../gpu-worker/graph/kernels.ts';
+import * as ops from '../../../gpu-worker/graph/ops.ts';
 import { encodeBlocks } from '../../../gpu-worker/models/int4.ts';
 import { noise } from '../engine/support.ts';
 import { f32, type ModelFile, writeModel } from '../runtime/support.ts';
+import { Case, shape } from './adapted-case.ts';
 import { Runner } from './runner.ts';
 
 type Bits = 4 | 8;
@@ -14,7 +16,8 @@ function model(encoded: Uint8Array, inputs: number, outputs: number, bits: Bits)
   return writeModel((g) => {
     const dims = [Math.ceil(outputs / LANES), Math.ceil(inputs / BLOCK_INPUTS), blockBytes(bits)];
     const weight = g.weight('w', 'u8', dims, () => encoded);
-    const y = blockLinear(g, g.input('x', 'f32', ['tokens', inputs]), weight, outputs, bits);
+    const finish = { linears: [{ module: 0, out: outputs }], adapted: null, bias: null };
+    const y = blockLinear(g, g.input('x', 'f32', ['tokens', inputs]), weight, bits, finish);
     g.node('Identity', [y], [g.output({ ...y, name: 'y' })]);
   });
 }
@@ -35,7 +38,7 @@ function decoded(w: Float32Array, inputs: number, outputs: number, bits: Bits): 
   return out;
 }
 
-const shape = fc.record({
+const size = fc.record({
   tokens: fc.integer({ min: 1, max: 90 }),
   inputs: fc.integer({ min: 1, max: 200 }),
   outputs: fc.integer({ min: 1, max: 100 }),
@@ -44,7 +47,7 @@ const shape = fc.record({
 
 test('products are those of the decoded weights and of 8-bit activations, and a token depends on itself alone', () => {
   fc.assert(
-    fc.property(shape, ({ tokens, inputs, outputs, bits }) => {
+    fc.property(size, ({ tokens, inputs, outputs, bits }) => {
       const [w, x] = [noise(inputs * outputs, 1), noise(tokens * inputs, 2)];
       using file = model(encodeBlocks(w, inputs, outputs, bits), inputs, outputs, bits);
       using one = new Runner(file, 1);
@@ -117,6 +120,47 @@ test('weights that were levels of a scale and a least value come back exactly', 
     const { y } = runner.run({ x: f32([1, inputs], x) }, { y: { dtype: 'f32', dims: [1, outputs] } });
     for (let o = 0; o < outputs; o++) assert.ok(Math.abs(Number(y[o]) - w[i * outputs + o]!) < 1e-6, `input ${i}, output ${o}`);
   }
+});
+
+test('biases and adapters come in one pass to the same bits as after the product, whoever shares the run', () => {
+  fc.assert(
+    fc.property(shape, fc.constantFrom<Bits>(4, 8), (drawn, bits) => {
+      const sample = new Case({ ...drawn, scaled: false });
+      if (sample.tokens === 0) return;
+      const { in: inputs } = drawn;
+      const encoded = encodeBlocks(noise(inputs * sample.width, 9), inputs, sample.width, bits);
+      const model = (fused: boolean) =>
+        writeModel((g) =>
+          sample.build(g, ({ y, x, finish }) => {
+            // The case's own y takes part as nothing, so that both models have the same inputs.
+            const dims = [Math.ceil(sample.width / LANES), Math.ceil(inputs / BLOCK_INPUTS), blockBytes(bits)];
+            const weight = g.weight('w', 'u8', dims, () => encoded);
+            const product = (on: Finish) => blockLinear(g, x, weight, bits, on);
+            const none = { linears: finish.linears, adapted: null, bias: null };
+            const out = fused ? product(finish) : finishLinear(g, product(none), x, null, finish);
+            return ops.add(g, out, ops.mul(g, y, g.scalar('f32', 0)));
+          }),
+        );
+      using together = model(true);
+      using apart = model(false);
+      using one = new Runner(together, 1);
+      using two = new Runner(together, 2);
+      using after = new Runner(apart, 2);
+      const expected = sample.whole(after);
+      assert.deepEqual(sample.whole(one), expected, 'one thread');
+      assert.deepEqual(sample.whole(two), expected, 'two threads');
+      let first = 0;
+      for (const [row, { tokens }] of drawn.rows.entries()) {
+        const last = first + tokens;
+        if (tokens > 0) {
+          const alone = sample.run(two, first, last, [{ row, tokens }]);
+          assert.deepEqual(alone, expected.slice(first * sample.width, last * sample.width), `row ${row} alone`);
+        }
+        first = last;
+      }
+    }),
+    { numRuns: 40 },
+  );
 });
 
 test('a weight of another shape fails the run by name', () => {
