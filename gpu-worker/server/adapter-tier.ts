@@ -31,7 +31,8 @@ interface Waiter {
   digests: readonly string[];
   resolve: (release: () => void) => void;
   reject: (error: unknown) => void;
-  timer: NodeJS.Timeout;
+  /** Forgets its timer and its client. */
+  end: () => void;
 }
 
 interface Shortage {
@@ -91,8 +92,8 @@ export class AdapterTier {
     this.#pump();
   }
 
-  /** Resolves when all are resident; they stay so until the returned function is called. */
-  acquire(digests: readonly string[]): Promise<() => void> {
+  /** Resolves when all are resident; they stay so until the returned function is called. Null once the client has `left` while waiting. */
+  acquire(digests: readonly string[], left: AbortSignal): Promise<(() => void) | null> {
     const wanted = [...new Set(digests)];
     for (const digest of wanted) this.#options.observer.asked(digest, this.#resident.has(digest));
     if (this.#mayGo(wanted)) return Promise.resolve(this.#take(wanted));
@@ -101,7 +102,19 @@ export class AdapterTier {
       return Promise.reject(new Failure({ kind: 'rate_limited', message, retryAfterSeconds: 1 }));
     }
     return new Promise((resolve, reject) => {
-      const waiter: Waiter = { digests: wanted, resolve, reject, timer: setTimeout(() => this.#giveUp(waiter), WAIT_MS) };
+      const quit = () => {
+        this.#leave(waiter);
+        resolve(null);
+        this.#settle();
+      };
+      const timer = setTimeout(() => this.#giveUp(waiter), WAIT_MS);
+      const end = () => {
+        clearTimeout(timer);
+        left.removeEventListener('abort', quit);
+      };
+      const waiter: Waiter = { digests: wanted, resolve, reject, end };
+      if (left.aborted) return quit();
+      left.addEventListener('abort', quit);
       this.#waiting.push(waiter);
       for (const digest of wanted) this.#request(digest, this.#urgent);
       this.#settle();
@@ -155,7 +168,7 @@ export class AdapterTier {
   }
 
   #leave(waiter: Waiter): void {
-    clearTimeout(waiter.timer);
+    waiter.end();
     this.#waiting = this.#waiting.filter((other) => other !== waiter);
   }
 

@@ -89,7 +89,8 @@ export function generateHandler(options: GenerateOptions) {
     checkLengths(request, prompts, base.context_length);
     checkSize(request, prompts, base.context_length);
     if (grammar) await engine.prepareGrammar(grammar, request.tenant);
-    const release = await adapters.acquire(digests);
+    const release = await adapters.acquire(digests, left);
+    if (!release) return;
     try {
       const writer = new ResponseWriter(request, offer, text, Date.now());
       const answer = answerWith(writer, prompts.length * request.n);

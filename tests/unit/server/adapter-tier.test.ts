@@ -24,6 +24,10 @@ beforeEach(() => {
   broken = new Set();
 });
 
+async function acquire(t: AdapterTier, digests: string[]): Promise<() => void> {
+  return (await t.acquire(digests, new AbortController().signal)) ?? assert.fail('nobody left');
+}
+
 function tier(budget: number): AdapterTier {
   return new AdapterTier({
     budget,
@@ -57,25 +61,25 @@ function tier(budget: number): AdapterTier {
 
 test('twenty requests for one adapter load it once; later ones find it', async () => {
   const t = tier(1000);
-  const releases = await Promise.all(Array.from({ length: 20 }, () => t.acquire(['a'])));
+  const releases = await Promise.all(Array.from({ length: 20 }, () => acquire(t, ['a'])));
   for (const release of releases) release();
-  (await t.acquire(['a']))();
+  (await acquire(t, ['a']))();
   assert.deepEqual(loads, ['a']);
   assert.deepEqual(counts, { hits: 1, misses: 20, evictions: 0 });
 });
 
 test('what is used often stays; what was used once leaves', async () => {
   const t = tier(200);
-  for (let i = 0; i < 3; i++) (await t.acquire(['often']))();
-  for (const once of ['b', 'c', 'd']) (await t.acquire([once]))();
+  for (let i = 0; i < 3; i++) (await acquire(t, ['often']))();
+  for (const once of ['b', 'c', 'd']) (await acquire(t, [once]))();
   assert.ok(resident.has('often'));
   assert.equal(counts.evictions, 2);
 });
 
 test('a load waits for room that running requests hold', async () => {
   const t = tier(200);
-  const first = await t.acquire(['a', 'b']);
-  const second = t.acquire(['c', 'd']);
+  const first = await acquire(t, ['a', 'b']);
+  const second = acquire(t, ['c', 'd']);
   assert.equal(await Promise.race([second.then(() => 'loaded'), sleep(30, 'waits')]), 'waits');
   assert.deepEqual([...resident], ['a', 'b'], 'in use: neither may leave');
   first();
@@ -86,7 +90,7 @@ test('a load waits for room that running requests hold', async () => {
 
 test('two mixtures that each hold half of what the other needs do not wait for each other', async () => {
   const t = tier(200);
-  (await t.acquire(['a', 'b']))();
+  (await acquire(t, ['a', 'b']))();
   const done = await Promise.all(
     [
       ['a', 'c'],
@@ -94,7 +98,7 @@ test('two mixtures that each hold half of what the other needs do not wait for e
       ['c', 'b'],
       ['d', 'a'],
     ].map(async (pair) => {
-      const release = await t.acquire(pair);
+      const release = await acquire(t, pair);
       await sleep(1);
       assert.ok(pair.every((digest) => resident.has(digest)));
       release();
@@ -109,13 +113,13 @@ test('a wide adapter gets room bit by bit while narrow ones keep coming', async 
   let stop = false;
   const narrow = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].map(async (digest) => {
     while (!stop) {
-      const release = await t.acquire([digest]);
+      const release = await acquire(t, [digest]);
       await sleep(2);
       release();
     }
   });
   await sleep(10);
-  (await t.acquire(['wide']))();
+  (await acquire(t, ['wide']))();
   stop = true;
   await Promise.all(narrow);
 });
@@ -124,51 +128,69 @@ test('what can never fit is refused, with the reason', async () => {
   const t = tier(250);
   sizes.set('huge', 251);
   const isRefusal = (error: unknown) => error instanceof Failure && error.value.kind === 'invalid_request';
-  await assert.rejects(t.acquire(['huge']), isRefusal);
-  await assert.rejects(t.acquire(['a', 'b', 'c']), isRefusal);
-  (await t.acquire(['a', 'b']))();
+  await assert.rejects(acquire(t, ['huge']), isRefusal);
+  await assert.rejects(acquire(t, ['a', 'b', 'c']), isRefusal);
+  (await acquire(t, ['a', 'b']))();
 });
 
 test('pinned adapters are loaded ahead and never leave, up to half of the memory', async () => {
   const t = tier(400);
   t.pin(new Set(['p', 'q', 'r']));
   await sleep(5);
-  for (const other of ['a', 'b', 'c', 'd', 'e']) (await t.acquire([other]))();
+  for (const other of ['a', 'b', 'c', 'd', 'e']) (await acquire(t, [other]))();
   assert.ok(resident.has('p') && resident.has('q'));
   assert.ok(!resident.has('r'), 'a third is treated like any other');
   assert.equal(t.state.pinned, 2);
   t.pin(new Set());
-  for (const other of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) (await t.acquire([other]))();
+  for (const other of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) (await acquire(t, [other]))();
   assert.ok(!resident.has('p'));
 });
 
 test('a load that is waited for overtakes those that are only expected', async () => {
   latency = 5;
   const t = tier(10_000);
-  t.prefetch(Array.from({ length: 10 }, (_, i) => `expected-${i}`));
-  const [now, soon] = [t.acquire(['now']), t.acquire(['expected-9'])];
+  const expected = Array.from({ length: 10 }, (_, i) => `expected-${i}`);
+  t.prefetch(expected);
+  const [now, soon] = [acquire(t, ['now']), acquire(t, ['expected-9'])];
   await Promise.all([now, soon]);
   assert.deepEqual(loads.slice(4, 6), ['now', 'expected-9']);
+  await acquire(t, expected);
   assert.equal(new Set(loads).size, loads.length);
 });
 
 test('a failed load reaches those who wait for it, and is not remembered', async () => {
   const t = tier(1000);
   broken.add('a');
-  const outcomes = await Promise.allSettled([t.acquire(['a']), t.acquire(['b', 'a']), t.acquire(['b'])]);
+  const outcomes = await Promise.allSettled([acquire(t, ['a']), acquire(t, ['b', 'a']), acquire(t, ['b'])]);
   assert.deepEqual(
     outcomes.map(({ status }) => status),
     ['rejected', 'rejected', 'fulfilled'],
   );
   broken.clear();
-  (await t.acquire(['a', 'b']))();
+  (await acquire(t, ['a', 'b']))();
+});
+
+test('a client that leaves waits no longer, and others get what it was first to wait for', async () => {
+  const t = tier(200);
+  const release = await acquire(t, ['a', 'b']);
+  const leaving = new AbortController();
+  const first = t.acquire(['c', 'd'], leaving.signal);
+  const second = acquire(t, ['a', 'e']);
+  await sleep(5);
+  leaving.abort();
+  assert.equal(await first, null);
+  release();
+  (await second)();
+  assert.equal(await t.acquire(['f'], leaving.signal), null);
+  assert.ok(!loads.includes('f'));
+  assert.equal(t.state.waiting, 0);
 });
 
 test('more waiting requests than may wait are refused at once', async () => {
   latency = 20;
   const t = tier(1000);
-  const waiting = Array.from({ length: 512 }, () => t.acquire(['a']));
-  await assert.rejects(t.acquire(['b']), (error: unknown) => error instanceof Failure && error.value.kind === 'rate_limited');
+  const waiting = Array.from({ length: 512 }, () => acquire(t, ['a']));
+  await assert.rejects(acquire(t, ['b']), (error: unknown) => error instanceof Failure && error.value.kind === 'rate_limited');
   for (const release of await Promise.all(waiting)) release();
 });
 
@@ -193,7 +215,7 @@ test('any mix of requests comes to its end, and nothing in use ever leaves', asy
           requests.map(async ({ digests, at, runs, prefetched }) => {
             await sleep(at);
             if (prefetched) t.prefetch(digests);
-            const release = await t.acquire(digests);
+            const release = await acquire(t, digests);
             for (let i = 0; i <= runs; i++) {
               assert.ok(digests.every((digest) => resident.has(digest)));
               await sleep(1);
