@@ -6,13 +6,17 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
+import { bytesPerPage } from '../../../gpu-worker/engine/kv-pool.ts';
+import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
+import type { EngineRequest } from '../../../shared/contract/engine.ts';
+import { newTenantId } from '../../../shared/ids.ts';
 import { bitsOf, generate, open, type RequestOptions, requestOf, type SequenceResult, submit } from '../../synthetic/engine/support.ts';
 import { basePath } from '../source/base-path.ts';
 import { ADAPTERS, loadAdapter, perplexityText } from './support.ts';
 
 const FP32_PERPLEXITY = 22.385;
 
-const { engine, ...opened } = await open({ basePath: basePath(), precision: 'auto', context: 2048 });
+const { engine, ...opened } = await open({ basePath: basePath(), precision: 'auto', context: 2048, speculation: false });
 after(() => opened[Symbol.asyncDispose]());
 const text = perplexityText().ids;
 
@@ -34,7 +38,7 @@ interface Kind {
   options: RequestOptions;
 }
 
-/** Every sort of request, with prompts below, at and beyond the size of a chunk. */
+/** Every sort of request, with prompts below, at and beyond the size of pages and chunks. */
 const KINDS: Kind[] = [
   { prompt: text.slice(0, 1), options: { maxTokens: 12, logprobs: 5 } },
   { prompt: text.slice(40, 77), options: { maxTokens: 16, logprobs: 20 } },
@@ -89,11 +93,11 @@ interface Arrival {
   cancelAfter: number | null;
 }
 
-async function play({ kind, at, cancelAfter }: Arrival): Promise<void> {
+async function play({ kind, at, cancelAfter }: Arrival, on = engine, more: Partial<EngineRequest> = {}): Promise<void> {
   await sleep(at);
   const { prompt, options } = KINDS[kind]!;
   let seen = 0;
-  const submitted = submit(engine, requestOf([prompt], options), (events) => {
+  const submitted = submit(on, { ...requestOf([prompt], options), ...more }, (events) => {
     seen += events.filter((event) => event.type === 'tokens').length;
     if (cancelAfter !== null && seen > cancelAfter) submitted.cancel();
   });
@@ -122,7 +126,7 @@ test('in any company, a request gives the bits that it gives alone', async (t) =
       let running = true;
       const churning = churn(() => running);
       try {
-        await Promise.all(arrivals.map(play));
+        await Promise.all(arrivals.map((arrival) => play(arrival)));
       } finally {
         running = false;
         await churning;
@@ -132,6 +136,27 @@ test('in any company, a request gives the bits that it gives alone', async (t) =
     { seed: 135, numRuns: 6, endOnFailure: true },
   );
   t.diagnostic(`${requests} requests compared bit for bit`);
+});
+
+test('nor does it matter how short of memory and time the engine is, what it finds, and what it drafts', async (t) => {
+  const config = (await openCheckpoint(basePath())).config;
+  // Three times what the longest sequence takes.
+  const kvBytes = 30 * bytesPerPage(config, 'f16');
+  await using short = await open({ basePath: basePath(), precision: 'auto', rows: 5, kvBytes, stepMs: 10 });
+  for (const factor of [1, 0.5]) for (const name of ADAPTERS) await loadAdapter(short.engine, name, factor);
+  const account = { tenant: newTenantId(), keyId: 'key', model: 'base' };
+  // Each kind at batch priority, and soon after it another one that takes its row.
+  const asked = [...KINDS.keys()].flatMap((kind) => {
+    const later = (kind + 9) % KINDS.length;
+    return [
+      play({ kind, at: 100 * kind, cancelAfter: null }, short.engine, { account, priority: 'batch' }),
+      play({ kind: later, at: 100 * kind + 60, cancelAfter: null }, short.engine, { account }),
+    ];
+  });
+  await Promise.all(asked);
+  const { preemptions, cachedTokens, draftedTokens, acceptedTokens } = await short.engine.stats();
+  t.diagnostic(JSON.stringify({ preemptions, cachedTokens, draftedTokens, acceptedTokens }));
+  assert.ok(preemptions > 0 && cachedTokens > 0 && acceptedTokens > 0);
 });
 
 test('eight streams on eight adapters give what each gives alone, while others come and go', async (t) => {

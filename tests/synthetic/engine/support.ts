@@ -5,14 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type EngineOptions, openEngine } from '../../../gpu-worker/engine/client.ts';
 import { Random } from '../../../gpu-worker/engine/sampling/random.ts';
-import { buildImage } from '../../../gpu-worker/models/adapter-image.ts';
-import { imageForm } from '../../../gpu-worker/models/image-form.ts';
-import { parsePrecision, precisionOf } from '../../../gpu-worker/models/precisions.ts';
-import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
 import type { BaseModules } from '../../../shared/adapters/base.ts';
 import { writeSealed } from '../../../shared/adapters/sealed.ts';
 import type { Engine, EngineEvent, EngineRequest, TokenLogprob } from '../../../shared/contract/engine.ts';
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
+import { imagesFor } from '../../support/images.ts';
 import { type RequestOptions, requestOf } from './requests.ts';
 
 export interface OpenedEngine extends AsyncDisposable {
@@ -30,12 +27,11 @@ export async function open(options: Pick<EngineOptions, 'basePath' | 'precision'
     await rm(home, { recursive: true });
     throw cause;
   });
-  const checkpoint = await openCheckpoint(options.basePath);
-  const form = imageForm(checkpoint, precisionOf(parsePrecision(options.precision)));
+  const imageOf = await imagesFor(options.basePath, options.precision);
   return {
     engine,
     journalPath,
-    load: async (digest, sealed) => engine.load(digest, await buildImage(digest, sealed, form)),
+    load: async (digest, sealed) => engine.load(digest, await imageOf(digest, sealed)),
     async [Symbol.asyncDispose]() {
       await engine.close();
       await rm(home, { recursive: true });
