@@ -7,11 +7,14 @@
  * An adapter's table has one entry for each adaptable linear, in the order in which the family lists them.
  */
 import type { Graph, Value } from '../graph/ir.ts';
-import { type AdaptedRows, finishLinear } from '../graph/kernels.ts';
-import { exactProduct } from './exact.ts';
+import type { AdaptedRows } from '../graph/kernels.ts';
 import type { ApplyLinears } from './family.ts';
+import { fp32 } from './fp32.ts';
 import { jointBias, jointName, jointWidth, type LinearSpec } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
+
+/** For linears that stay in float32. */
+const EXACT = fp32();
 
 export function applyLinears(
   precision: Precision,
@@ -25,8 +28,8 @@ export function applyLinears(
     const adapted = modules.every((module) => module !== undefined);
     const linears = specs.map(({ out }, i) => ({ module: modules[i] ?? 0, out }));
     const finish = { linears, adapted: adapted ? rows : null, bias: biasOf(g, specs, source) };
-    if (specs.some((spec) => spec.exact)) return finishLinear(g, exactProduct(g, x, specs, source), x, null, finish);
-    return precision.linear(g, x, specs, source, finish);
+    const form = specs.some(({ exact }) => exact) ? EXACT : precision;
+    return form.linear(g, x, specs, source, finish);
   };
 }
 
