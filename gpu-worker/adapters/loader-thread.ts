@@ -37,17 +37,22 @@ const disk = await ImageDisk.open({
 async function load(digest: string): Promise<{ image: ArrayBuffer; source: ImageSource }> {
   const cached = await disk.get(digest).catch(warn);
   if (cached) return { image: cached, source: 'disk' };
-  const key = imageKey(form.id, digest);
-  const stored = await objects.get(key, settings.limit).catch(absent);
-  if (stored && isImage(stored.buffer, digest, form.id)) {
-    await keep(digest, stored.buffer);
-    return { image: stored.buffer, source: 'object_storage' };
-  }
-  const image = await buildImage(digest, await objects.get(sealedKey(digest), settings.limit), form);
-  await keep(digest, image);
-  // A copy, since the image is handed over. If this fails, the next worker makes it again.
-  objects.put(key, new Uint8Array(image).slice()).catch(warn);
-  return { image, source: 'sealed' };
+  const stored = await objects.get(imageKey(form.id, digest), settings.limit).catch(absent);
+  if (stored && isImage(stored.buffer, digest, form.id)) return { image: stored.buffer, source: 'object_storage' };
+  const sealed = await objects.get(sealedKey(digest), settings.limit);
+  return { image: await buildImage(digest, sealed, form), source: 'sealed' };
+}
+
+/** Answers first: writing takes longer than copying, and a request waits. */
+async function answerLoad(call: number, digest: string): Promise<void> {
+  const { image, source } = await load(digest);
+  const copy = source === 'disk' ? null : image.slice();
+  port.postMessage({ type: 'loaded', call, image, source, disk: diskState() } satisfies FromLoader, [image]);
+  if (!copy) return;
+  await keep(digest, copy);
+  port.postMessage({ type: 'disk', disk: diskState() } satisfies FromLoader);
+  // If this fails, the next worker makes it again.
+  if (source === 'sealed') await objects.put(imageKey(form.id, digest), new Uint8Array(copy)).catch(warn);
 }
 
 async function store(digest: string, sealed: Uint8Array): Promise<void> {
@@ -70,11 +75,9 @@ function warn(error: unknown): void {
 async function answer(message: ToLoader): Promise<void> {
   try {
     switch (message.type) {
-      case 'load': {
-        const { image, source } = await load(message.digest);
-        port.postMessage({ type: 'loaded', call: message.call, image, source, disk: diskState() } satisfies FromLoader, [image]);
+      case 'load':
+        await answerLoad(message.call, message.digest);
         break;
-      }
       case 'store':
         await store(message.digest, message.sealed);
         port.postMessage({ type: 'stored', call: message.call, disk: diskState() } satisfies FromLoader);

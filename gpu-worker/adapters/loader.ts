@@ -8,7 +8,7 @@ export interface LoadedImage {
   source: ImageSource;
 }
 
-type Answer = Exclude<FromLoader, { type: 'warning' }>;
+type Answer = Extract<FromLoader, { call: number }>;
 type Question = { type: 'load'; digest: string } | { type: 'store'; digest: string; sealed: Uint8Array };
 
 export class ImageLoader {
@@ -49,14 +49,15 @@ export class ImageLoader {
       this.#thread.postMessage({ ...question, call } satisfies ToLoader);
     });
     if (answer.type === 'failed') throw new Failure(answer.failure);
-    this.disk = answer.disk;
     return answer;
   }
 
   #start(): Worker {
     const thread = new Worker(new URL('./loader-thread.ts', import.meta.url), { workerData: this.#settings });
     thread.on('message', (message: FromLoader) => {
-      if (message.type === 'warning') return this.#warn(message.message);
+      if ('disk' in message) this.disk = message.disk;
+      if (message.type === 'warning') this.#warn(message.message);
+      if (!('call' in message)) return;
       this.#calls.get(message.call)?.resolve(message);
       this.#calls.delete(message.call);
     });

@@ -35,4 +35,6 @@ export type FromLoader =
   | { type: 'loaded'; call: number; image: ArrayBuffer; source: ImageSource; disk: DiskState }
   | { type: 'stored'; call: number; disk: DiskState }
   | { type: 'failed'; call: number; failure: ErrorValue }
+  /** What was loaded is on disk by now. */
+  | { type: 'disk'; disk: DiskState }
   | { type: 'warning'; message: string };

@@ -1,5 +1,6 @@
 /** Where adapter images come from: disk, else storage, else the sealed form; damage anywhere costs time, never a wrong image. */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -47,10 +48,11 @@ const open = (diskLimit: number) =>
   );
 const file = () => join(cacheFolder, form.id, digest);
 
-/** Loads the adapter; answers where its image came from and which objects were read. */
-async function load(): Promise<[string, string[]]> {
+/** Loads the adapter; answers where its image came from and which objects were read, once it is on disk. */
+async function load(keeps = true): Promise<[string, string[]]> {
   const { image, source } = await loader.load(digest);
   assert.ok(isImage(image, digest, form.id));
+  if (keeps) await eventually(() => existsSync(file()));
   return [source, storage.taken()];
 }
 
@@ -114,7 +116,7 @@ test('a disk that cannot be written to is told of, and answers go on', async () 
   await loader.store(digest, sealed.bytes);
   await rm(join(cacheFolder, form.id), { recursive: true });
   await writeFile(join(cacheFolder, form.id), 'a file where the folder was');
-  assert.deepEqual((await load())[0], 'object_storage');
+  assert.deepEqual((await load(false))[0], 'object_storage');
   await eventually(() => warnings.length > 0);
   await rm(join(cacheFolder, form.id));
   await mkdir(join(cacheFolder, form.id));
