@@ -2,38 +2,29 @@
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import type { Grammar } from '../../../shared/contract/engine.ts';
 import { byteLevelAlphabet } from '../../tokenizer/bytes.ts';
-import type { TextTokenizer } from '../../tokenizer/tokenizer.ts';
 import { checkShapes } from './schema/check.ts';
 import { ebnfOf, JSON_OBJECT_EBNF } from './schema/ebnf.ts';
 import { SchemaProblem } from './schema/problem.ts';
 import { readSchema } from './schema/read.ts';
 import { structuralTag } from './structural-tag.ts';
+import { tokenBytes, type Vocabulary } from './vocabulary.ts';
 import { loadXGrammar, type XGrammar } from './xgrammar.ts';
 
 /** Of a grammar's text: what a request may ask to have compiled. */
 const MAX_CHARS = 128 * 1024;
 
-export interface Vocabulary {
-  tokenizer: Pick<TextTokenizer, 'tokenBytes'>;
-  /** Logits in a row. */
-  size: number;
-  /** The tokens that end a text. */
-  stops: readonly number[];
-}
-
 export class Compiler {
   readonly #library: XGrammar;
   readonly #compiler: GrammarCompiler;
 
-  static async create({ tokenizer, size, stops }: Vocabulary): Promise<Compiler> {
+  static async create(vocabulary: Vocabulary): Promise<Compiler> {
     const library = loadXGrammar();
     const { TokenizerInfo, GrammarCompiler } = library.package;
-    // Each token's bytes in the byte-level alphabet, whatever the base's own spelling is. Special tokens have none and
-    // are never allowed, except those that end a text.
+    // In the byte-level alphabet, whatever the base's own spelling is.
     const letters = [...byteLevelAlphabet()].sort(([, a], [, b]) => a - b).map(([letter]) => letter);
-    const spell = (id: number) => Array.from(tokenizer.tokenBytes(id), (byte) => letters[byte]!).join('');
-    const words = Array.from({ length: size }, (_, id) => spell(id));
-    const info = await TokenizerInfo.createTokenizerInfo(words, 'byte_level', false, size, [...stops]);
+    const size = vocabulary.ends.length;
+    const words = Array.from({ length: size }, (_, id) => Array.from(tokenBytes(vocabulary, id), (byte) => letters[byte]!).join(''));
+    const info = await TokenizerInfo.createTokenizerInfo(words, 'byte_level', false, size, [...vocabulary.stops]);
     return new Compiler(library, await GrammarCompiler.createGrammarCompiler(info, false));
   }
 
@@ -54,7 +45,9 @@ export class Compiler {
         parsed.dispose();
       }
     } catch (cause) {
-      throw new Error(this.#library.takeNotes() || String(cause), { cause });
+      // A C++ exception arrives as a number, an abort after it printed its reason.
+      const reason = typeof cause === 'number' ? 'the structural tags do not fit together' : String(cause);
+      throw new Error(this.#library.takeNotes() || reason, { cause });
     }
   }
 

@@ -11,6 +11,7 @@ import { Failure } from '../../../shared/errors.ts';
 import type { FromGrammarThread, GrammarError, GrammarThreadSettings, ToGrammarThread } from './protocol.ts';
 import { keyOf } from './protocol.ts';
 import { Turns } from './turns.ts';
+import type { Vocabulary } from './vocabulary.ts';
 
 /** For compiling on a busy machine; ordinary schemas take a hundredth of it. */
 const LIMIT_MS = 10_000;
@@ -36,11 +37,11 @@ export class Grammars {
   #serving: { quick: GrammarThread; slow: GrammarThread } | null = null;
 
   /** `onError`: a thread that serves broke, and with it every answer that follows a grammar. */
-  constructor(settings: GrammarThreadSettings, onError: (error: Error) => void) {
+  constructor({ basePath }: { basePath: string }, onError: (error: Error) => void) {
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
     this.#statesPort = port2;
-    this.#settings = settings;
+    this.#settings = { basePath, vocabulary: null };
     this.#onError = onError;
   }
 
@@ -61,8 +62,10 @@ export class Grammars {
   }
 
   async #prepare(grammar: Grammar): Promise<void> {
-    this.#trial ??= new GrammarThread(this.#settings);
+    // What breaks in a trial is the answer to the trial.
+    this.#trial ??= new GrammarThread(this.#settings, () => undefined);
     const { error, milliseconds } = await this.#trial.compile(grammar, LIMIT_MS);
+    this.#settings.vocabulary ??= await this.#trial.vocabulary;
     if (error?.kind === 'broken') {
       await this.#trial.close();
       this.#trial = null;
@@ -107,33 +110,23 @@ function failureOf(grammar: Grammar, { kind, message }: GrammarError): Failure {
 /** A grammar thread and the calls that it has yet to answer. */
 class GrammarThread {
   readonly #worker: Worker;
-  readonly #ready: Promise<void>;
+  readonly #ready = Promise.withResolvers<Vocabulary | null>();
   readonly #calls = new Map<number, (answer: Compiled) => void>();
+  readonly #onError: (error: Error) => void;
   #call = 0;
-  #closed = false;
+  #failure: string | null = null;
 
-  constructor(settings: GrammarThreadSettings, onError?: (error: Error) => void) {
+  constructor(settings: GrammarThreadSettings, onError: (error: Error) => void) {
+    this.#onError = onError;
     this.#worker = new Worker(new URL('./thread.ts', import.meta.url), { workerData: settings });
-    const ready = Promise.withResolvers<void>();
-    this.#ready = ready.promise;
-    this.#worker.on('message', (message: FromGrammarThread) => {
-      switch (message.type) {
-        case 'ready':
-          return ready.resolve();
-        case 'compiled':
-          this.#calls.get(message.call)?.(message);
-          return void this.#calls.delete(message.call);
-        default:
-          return message satisfies never;
-      }
-    });
-    const break_ = (error: Error) => {
-      ready.resolve();
-      this.#answerAll(error.message);
-      if (!this.#closed) onError?.(error);
-    };
-    this.#worker.on('error', (error: unknown) => break_(error instanceof Error ? error : new Error(String(error))));
-    this.#worker.on('exit', () => break_(new Error('a grammar thread ended')));
+    this.#worker.on('message', (message: FromGrammarThread) => this.#receive(message));
+    this.#worker.on('error', (error: unknown) => this.#break(error instanceof Error ? error : new Error(String(error))));
+    this.#worker.on('exit', () => this.#break(new Error('a grammar thread ended')));
+  }
+
+  /** null: the thread did not come so far. */
+  get vocabulary(): Promise<Vocabulary | null> {
+    return this.#ready.promise;
   }
 
   send(message: ToGrammarThread, moved: MessagePort[] = []): void {
@@ -142,13 +135,14 @@ class GrammarThread {
 
   /** Answers 'broken' after `limit` milliseconds; null: waits for as long as it takes. */
   async compile(grammar: Grammar, limit: number | null): Promise<Compiled> {
-    await this.#ready;
+    await this.#ready.promise;
+    if (this.#failure !== null) return brokenAnswer(this.#failure);
     const call = ++this.#call;
     const answered = Promise.withResolvers<Compiled>();
     this.#calls.set(call, answered.resolve);
     this.send({ type: 'compile', call, grammar });
-    const timer =
-      limit === null ? undefined : setTimeout(() => this.#answerAll(`too complex: it takes more than ${limit / 1000} s to compile`), limit);
+    const late = () => this.#answerAll(`too complex: it takes more than ${Number(limit) / 1000} s to compile`);
+    const timer = limit === null ? undefined : setTimeout(late, limit);
     try {
       return await answered.promise;
     } finally {
@@ -156,13 +150,37 @@ class GrammarThread {
     }
   }
 
-  #answerAll(message: string): void {
-    for (const [call, answer] of this.#calls) answer({ type: 'compiled', call, milliseconds: 0, error: { kind: 'broken', message } });
-    this.#calls.clear();
-  }
-
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#failure ??= 'the grammar threads were closed';
     await this.#worker.terminate();
   }
+
+  #receive(message: FromGrammarThread): void {
+    switch (message.type) {
+      case 'ready':
+        this.#ready.resolve(message.vocabulary);
+        break;
+      case 'compiled':
+        this.#calls.get(message.call)?.(message);
+        this.#calls.delete(message.call);
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #break(error: Error): void {
+    const expected = this.#failure !== null;
+    this.#failure ??= error.message;
+    this.#ready.resolve(null);
+    this.#answerAll(this.#failure);
+    if (!expected) this.#onError(error);
+  }
+
+  #answerAll(message: string): void {
+    for (const answer of this.#calls.values()) answer(brokenAnswer(message));
+    this.#calls.clear();
+  }
 }
+
+const brokenAnswer = (message: string): Compiled => ({ type: 'compiled', call: 0, milliseconds: 0, error: { kind: 'broken', message } });

@@ -6,9 +6,12 @@
 import { createHash } from 'node:crypto';
 import type { MessagePort } from 'node:worker_threads';
 import type { Grammar } from '../../../shared/contract/engine.ts';
+import type { Vocabulary } from './vocabulary.ts';
 
 export interface GrammarThreadSettings {
   basePath: string;
+  /** null: the thread reads it and tells it when it is ready. */
+  vocabulary: Vocabulary | null;
 }
 
 /** Main thread → grammar thread. */
@@ -25,7 +28,9 @@ export interface GrammarError {
   message: string;
 }
 /** Grammar thread → main thread. */
-export type FromGrammarThread = { type: 'ready' } | { type: 'compiled'; call: number; milliseconds: number; error: GrammarError | null };
+export type FromGrammarThread =
+  | { type: 'ready'; vocabulary: Vocabulary }
+  | { type: 'compiled'; call: number; milliseconds: number; error: GrammarError | null };
 
 /** Engine thread → grammar thread, and on to the next. `state` numbers one sequence's place in its grammar. */
 export type ToStates =

@@ -5,8 +5,6 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { CompiledGrammar, GrammarMatcher } from '@mlc-ai/web-xgrammar';
 import type { Grammar } from '../../../shared/contract/engine.ts';
-import { openCheckpoint } from '../../models/source/checkpoint.ts';
-import { createTokenizer } from '../../tokenizer/tokenizer.ts';
 import { Compiler } from './compiler.ts';
 import {
   ALLOWED,
@@ -22,6 +20,7 @@ import {
   VERDICT,
 } from './protocol.ts';
 import { SchemaProblem } from './schema/problem.ts';
+import { readVocabulary } from './vocabulary.ts';
 
 /** Compiled grammars kept; one of JSON Schema takes some hundred kilobytes. */
 const KEPT = 64;
@@ -42,9 +41,8 @@ interface State {
 if (!parentPort) throw new Error('engine/grammar/thread.ts runs as a worker thread only');
 const main = parentPort;
 const settings = workerData as GrammarThreadSettings;
-const { tokenizer, config } = await openCheckpoint(settings.basePath);
-if (!tokenizer) throw new Error('a base without a tokenizer has no grammars');
-const compiler = await Compiler.create({ tokenizer: createTokenizer(tokenizer), size: config.vocab_size, stops: config.eos_token_id });
+const vocabulary = settings.vocabulary ?? (await readVocabulary(settings.basePath));
+const compiler = await Compiler.create(vocabulary);
 
 /** Least recently used first. */
 const kept = new Map<string, Compiled>();
@@ -72,7 +70,7 @@ main.on('message', (message: ToGrammarThread) => {
       message satisfies never;
   }
 });
-tell({ type: 'ready' });
+tell({ type: 'ready', vocabulary });
 
 async function compile(call: number, grammar: Grammar): Promise<void> {
   const began = performance.now();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { Random } from '../../../gpu-worker/engine/sampler.ts';
+import { Random } from '../../../gpu-worker/engine/sampling/random.ts';
 import { BATCH_PATIENCE_MS, type Schedulable, Scheduler, TENANT_PATIENCE_MS } from '../../../gpu-worker/engine/scheduler.ts';
 import { COST } from '../../../gpu-worker/engine/tenants.ts';
 

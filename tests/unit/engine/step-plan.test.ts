@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { CostModel, type StepWork } from '../../../gpu-worker/engine/cost-model.ts';
-import { Random } from '../../../gpu-worker/engine/sampler.ts';
+import { Random } from '../../../gpu-worker/engine/sampling/random.ts';
 import { LARGEST_CHUNK, LEAST_CHUNK, type Prefill, planChunks } from '../../../gpu-worker/engine/step-plan.ts';
 
 /** A machine with costs of its own. */

@@ -1,6 +1,7 @@
 /** A vocabulary of every byte and some common pieces of JSON, and walks through a grammar by random tokens. */
 import type { CompiledGrammar } from '@mlc-ai/web-xgrammar';
 import { Compiler } from '../../../../gpu-worker/engine/grammar/compiler.ts';
+import { packVocabulary } from '../../../../gpu-worker/engine/grammar/vocabulary.ts';
 import { Random } from '../../../../gpu-worker/engine/sampling/random.ts';
 
 const END = 0;
@@ -40,7 +41,7 @@ const TOKENS = [
 const RISKY = new Set([0xc0, 0xc1, 0xe0, 0xed, 0xf0, ...Array.from({ length: 12 }, (_, i) => 0xf4 + i)]);
 const risky = (id: number) => TOKENS[id]!.length === 1 && RISKY.has(TOKENS[id]![0]!);
 
-export const toyCompiler = () => Compiler.create({ tokenizer: { tokenBytes: (id) => TOKENS[id]! }, size: TOKENS.length, stops: [END] });
+export const toyCompiler = () => Compiler.create(packVocabulary({ tokenBytes: (id) => TOKENS[id]! }, TOKENS.length, [END]));
 
 /**
  * A text by random tokens out of those allowed: at first any, later mostly such as bring the text to its end. null: it

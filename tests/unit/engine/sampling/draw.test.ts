@@ -1,8 +1,10 @@
-/** The sampler against a naive reference in float64, its distribution by chi-square, its seeds by repetition. */
+/** Draws against a naive reference in float64, their distribution by chi-square, seeds by repetition. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { argmax, logSumExp, Random, type Sampling, sample, tokenLogprob, topIndices } from '../../../gpu-worker/engine/sampler.ts';
+import { type DrawOptions, draw } from '../../../../gpu-worker/engine/sampling/draw.ts';
+import { argmax, logSumExp, tokenLogprob, topIndices } from '../../../../gpu-worker/engine/sampling/order.ts';
+import { Random } from '../../../../gpu-worker/engine/sampling/random.ts';
 
 const row = (options: { min?: number; max?: number } = {}) =>
   fc
@@ -67,15 +69,18 @@ describe('log-probabilities', () => {
 });
 
 /** Probability of each id, and the ids at whose edge of the nucleus rounding may decide either way. */
-function reference(logits: Float32Array, { temperature, topP, topK }: Sampling): { probabilities: Map<number, number>; edge: boolean } {
+function reference(
+  logits: Float32Array,
+  { temperature, minP, topP, topK }: DrawOptions,
+): { probabilities: Map<number, number>; edge: boolean } {
   const max = logits[argmax(logits)]!;
   const weights = [...logits].map((x) => Math.exp((x - max) / temperature));
-  let kept = [...weights.keys()].sort((a, b) => weights[b]! - weights[a]! || a - b);
+  let kept = [...weights.keys()].filter((i) => weights[i]! >= minP).sort((a, b) => weights[b]! - weights[a]! || a - b);
   if (topK > 0) kept = kept.slice(0, topK);
   const total = kept.reduce((sum, i) => sum + weights[i]!, 0);
   const nucleus: number[] = [];
   let mass = 0;
-  let edge = false;
+  let edge = minP > 0 && weights.some((weight) => Math.abs(weight - minP) < 1e-6);
   for (const i of kept) {
     if (topP < 1 && Math.abs(mass - topP * total) < 1e-5 * total) edge = true;
     if (nucleus.length > 0 && topP < 1 && mass >= topP * total) break;
@@ -87,6 +92,7 @@ function reference(logits: Float32Array, { temperature, topP, topK }: Sampling):
 
 const options = fc.record({
   temperature: fc.float({ min: Math.fround(0.1), max: 2, noNaN: true }),
+  minP: fc.oneof(fc.constant(0), fc.double({ min: 0.001, max: 1, noNaN: true })),
   topP: fc.oneof(fc.constant(1), fc.double({ min: 0.01, max: 1, noNaN: true })),
   topK: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 70 })),
 });
@@ -96,19 +102,19 @@ describe('sampling', () => {
     fc.assert(
       fc.property(fc.oneof(row(), tied), (logits) => {
         const random = new Random(1, 0);
-        assert.equal(sample(logits, { temperature: 0, topP: 0.5, topK: 3 }, random), argmax(logits));
+        assert.equal(draw(logits, { temperature: 0, minP: 0.1, topP: 0.5, topK: 3 }, random), argmax(logits));
         assert.equal(random.next(), new Random(1, 0).next());
       }),
     );
   });
 
-  test('only what temperature, top_k and top_p leave is ever drawn', () => {
+  test('only what temperature, min_p, top_k and top_p leave is ever drawn', () => {
     fc.assert(
       fc.property(grid({ min: 1, max: 60 }), options, fc.nat(), (logits, how, seed) => {
         const { probabilities, edge } = reference(logits, how);
         fc.pre(!edge);
         const random = new Random(seed, 0);
-        for (let i = 0; i < 20; i++) assert.ok(probabilities.has(sample(logits, how, random)));
+        for (let i = 0; i < 20; i++) assert.ok(probabilities.has(draw(logits, how, random)));
       }),
       { numRuns: 300 },
     );
@@ -120,9 +126,9 @@ describe('sampling', () => {
         const { probabilities, edge } = reference(logits, how);
         fc.pre(!edge);
         const u = new Random(seed, 3).next();
-        const drawn = sample(logits, how, new Random(seed, 3));
+        const drawn = draw(logits, how, new Random(seed, 3));
         const ids = [...probabilities.keys()];
-        // Without truncation ids stand in their own order, else heaviest first.
+        // Without top_k and top_p ids stand in their own order, else heaviest first.
         if (how.topK === 0 && how.topP === 1) ids.sort((a, b) => a - b);
         let below = 0;
         for (const id of ids) {
@@ -137,18 +143,19 @@ describe('sampling', () => {
 
   const logits = Float32Array.of(2, 1.5, 1, 0.9, 0.2, 0, -0.5, -1, -2, -30);
   for (const how of [
-    { temperature: 1, topP: 1, topK: 0 },
-    { temperature: 0.6, topP: 1, topK: 0 },
-    { temperature: 1.7, topP: 0.85, topK: 0 },
-    { temperature: 1, topP: 1, topK: 4 },
-    { temperature: 0.9, topP: 0.7, topK: 6 },
+    { temperature: 1, minP: 0, topP: 1, topK: 0 },
+    { temperature: 0.6, minP: 0, topP: 1, topK: 0 },
+    { temperature: 1.7, minP: 0, topP: 0.85, topK: 0 },
+    { temperature: 1, minP: 0, topP: 1, topK: 4 },
+    { temperature: 1, minP: 0.2, topP: 1, topK: 0 },
+    { temperature: 0.9, minP: 0.05, topP: 0.7, topK: 6 },
   ]) {
     test(`${JSON.stringify(how)} draws in the right proportions`, () => {
       const draws = 40_000;
       const random = new Random(20_240_601, 0);
       const counts = new Map<number, number>();
       for (let i = 0; i < draws; i++) {
-        const id = sample(logits, how, random);
+        const id = draw(logits, how, random);
         counts.set(id, (counts.get(id) ?? 0) + 1);
       }
       let chiSquare = 0;
@@ -163,8 +170,8 @@ describe('sampling', () => {
     const random = new Random(5, 0);
     const large = Float32Array.from({ length: 49_152 }, () => 8 * random.next() ** 4);
     for (const topP of [0.1, 0.5, 0.95, 0.9999]) {
-      const { probabilities } = reference(large, { temperature: 1, topP, topK: 0 });
-      for (let i = 0; i < 5; i++) assert.ok(probabilities.has(sample(large, { temperature: 1, topP, topK: 0 }, random)));
+      const { probabilities } = reference(large, { temperature: 1, minP: 0, topP, topK: 0 });
+      for (let i = 0; i < 5; i++) assert.ok(probabilities.has(draw(large, { temperature: 1, minP: 0, topP, topK: 0 }, random)));
     }
   });
 });
