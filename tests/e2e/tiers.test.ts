@@ -84,7 +84,7 @@ test('damage on disk is noticed and mended from storage; without the cache all i
   await rm(join(stack.home, 'cache', 'images'), { recursive: true });
   await stack.launch();
   assert.equal(await ask('mended'), whole);
-  assert.ok(await mine());
+  await eventually('the file', 5_000, mine);
 });
 
 test('new versions, deletion and another adapter under the same name: each call gets what the name means now', async () => {
