@@ -19,12 +19,14 @@ export interface StepWork {
 /** The most that a step may be off the model, in either direction, and still teach it; beyond that something else ran. */
 const PLAUSIBLE = 4;
 const MEMORY = 0.99;
-const GUESS_WEIGHT = 0.05;
+/** Square of the milliseconds by which a step must miss to pull a coefficient as far as its guess is from nothing. */
+const GUESS_WEIGHT = 25;
 /** Brings the four quantities to about one. */
 const SCALE = [1, 16, 128, 16_384] as const;
 const TERMS = SCALE.length;
 /** Milliseconds at those sizes, of a small base on two cores. */
 const GUESS = [6, 10, 70, 1];
+const FLOOR = GUESS.map((value) => value / 100);
 
 const scaled = ({ decoding, prompt, attended }: StepWork): number[] => [1, decoding, prompt, attended].map((value, i) => value / SCALE[i]!);
 
@@ -67,13 +69,25 @@ export class CostModel {
     return (context * this.#coefficients[3]!) / SCALE[3];
   }
 
-  /** Gaussian elimination of (M + λ) θ = p + λ θ₀; no coefficient falls below a hundredth of its guess. */
+  /** Where least squares would price something below its floor, it is held there and the rest found again. */
   #solve(): number[] {
-    const rows = Array.from({ length: TERMS }, (_, i) => [
-      ...Array.from({ length: TERMS }, (_, j) => this.#moments[i * TERMS + j]! + (i === j ? GUESS_WEIGHT : 0)),
-      this.#products[i]! + GUESS_WEIGHT * GUESS[i]!,
-    ]);
-    // Symmetric and positive definite: no pivoting is needed.
+    const held = new Set<number>();
+    for (;;) {
+      const found = this.#solveHolding(held);
+      const below = found.findIndex((value, i) => value < FLOOR[i]! && !held.has(i));
+      if (below < 0) return found;
+      held.add(below);
+    }
+  }
+
+  /** Gauss–Jordan elimination of (M + Λ) θ = p + Λ θ₀, with some θ at their floors. What is left is symmetric and positive definite: no pivoting is needed. */
+  #solveHolding(held: ReadonlySet<number>): number[] {
+    const rows = Array.from({ length: TERMS }, (_, i) => {
+      if (held.has(i)) return [...Array.from({ length: TERMS }, (_, j) => Number(i === j)), FLOOR[i]!];
+      const hold = GUESS_WEIGHT / GUESS[i]! ** 2;
+      const left = Array.from({ length: TERMS }, (_, j) => this.#moments[i * TERMS + j]! + (i === j ? hold : 0));
+      return [...left, this.#products[i]! + hold * GUESS[i]!];
+    });
     for (let i = 0; i < TERMS; i++) {
       for (let k = 0; k < TERMS; k++) {
         if (k === i) continue;
@@ -81,6 +95,6 @@ export class CostModel {
         for (let j = i; j <= TERMS; j++) rows[k]![j]! -= factor * rows[i]![j]!;
       }
     }
-    return rows.map((row, i) => Math.max(row[TERMS]! / row[i]!, GUESS[i]! / 100));
+    return rows.map((row, i) => row[TERMS]! / row[i]!);
   }
 }

@@ -39,15 +39,18 @@ test('a sequence that grows gives the drafts that its whole would give', () => {
 
 test('drafts grow where they are right, vanish where they are wrong or time is dear, and are tried again later', () => {
   const right = new Acceptance();
+  const half = new Acceptance();
   const wrong = new Acceptance();
   for (let i = 0; i < 30; i++) {
     right.observe(4, 4);
+    half.observe(4, 2);
     wrong.observe(4, 0);
   }
   assert.equal(right.length(0.2, 1), LONGEST_DRAFT);
   assert.equal(wrong.length(0.2, 1), 0);
   assert.equal(right.length(1, 1.1), 0, 'a checked token must bring more than the time it takes');
-  assert.ok(right.length(0.9, 1) < LONGEST_DRAFT);
+  assert.ok(half.length(0.2, 1) > 0 && half.length(0.2, 1) < LONGEST_DRAFT);
+  assert.ok(half.length(0.5, 1) < half.length(0.1, 1));
   for (let i = 0; i < 300; i++) wrong.observe(0, 0);
   assert.ok(wrong.length(0.2, 1) > 0);
 });
