@@ -11,6 +11,7 @@ import type { Batch, BatchAnswer } from '../../shared/contract/batches.ts';
 import type { PageQuery } from '../../shared/contract/files.ts';
 import { ResponseUsage } from '../../shared/contract/responses.ts';
 import { type ErrorValue, toWire } from '../../shared/errors.ts';
+import { ledgerOf } from '../billing/client.ts';
 import type { Env } from '../env.ts';
 import { objectOf } from '../files/files.ts';
 import { ChatUsage, toUsage } from '../responses/chat.ts';
@@ -33,6 +34,8 @@ const BEAT_MS = 2_000;
 /** An alarm's handler has 15 minutes. */
 const TURN_MS = 5 * 60_000;
 const FAILED_PAUSE_MS = 5_000;
+/** Told to the ledger in one call. */
+const VERDICTS = 500;
 /** A restarted edge has heard of all workers by then. */
 const ACQUAINTED_MS = 1.5 * HEARTBEAT_INTERVAL_MS;
 
@@ -96,6 +99,7 @@ export class Batches extends DurableObject<Env> {
         if (this.#store.countOpen() === 0 && this.#tasks.size === 0) return;
         // Rings if this process is killed before it comes by again.
         await this.ctx.storage.setAlarm(Date.now() + 2 * BEAT_MS);
+        await this.#tellLedger();
         for (const batch of this.#store.open()) this.#advance(batch);
         this.#fill();
         await Promise.race([changed, scheduler.wait(BEAT_MS)]);
@@ -139,7 +143,10 @@ export class Batches extends DurableObject<Env> {
 
   async #finalize(batch: StoredBatch): Promise<void> {
     const { files, ending } = batch.job;
+    this.#store.judgeRest(batch.document.id);
     const { output, errors } = await writeFiles(this.env, this.#store, batch);
+    // Whoever sees that the batch is over sees its whole bill.
+    await this.#tellLedger();
     const changes = { output_file_id: output ? files.output : null, error_file_id: errors ? files.error : null };
     this.#store.close(batch.document.id, ending!, changes);
   }
@@ -150,12 +157,12 @@ export class Batches extends DurableObject<Env> {
     try {
       const body = await this.#bodyOf(tenant, document.input_file_id, line);
       if (body === undefined) {
-        this.#finish(line, { response: null, error: { code: 'input_file_deleted', message: 'The input file was deleted.' } });
+        this.#finish(line, { response: null, error: { code: 'input_file_deleted', message: 'The input file was deleted.' } }, true);
         return;
       }
       await this.#ask(line, { tenant, keyId, endpoint: line.endpoint, body, deadline: document.expires_at * 1000 }, signal);
     } catch (error) {
-      this.#store.putBack(line.batch, line.number);
+      this.#store.putBack(line.batch, line.number, signal.aborted);
       throw error;
     }
   }
@@ -174,21 +181,21 @@ export class Batches extends DurableObject<Env> {
   }
 
   #settle(line: DueLine, requestId: string, outcome: LineOutcome): void {
-    const answered = (status: number, body: unknown) =>
-      this.#finish(line, { response: { status_code: status, request_id: requestId, body }, error: null });
+    const answered = (status: number, body: unknown, isPaid: boolean) =>
+      this.#finish(line, { response: { status_code: status, request_id: requestId, body }, error: null }, isPaid);
     switch (outcome.kind) {
       case 'answered':
-        answered(outcome.status, outcome.body);
+        answered(outcome.status, outcome.body, true);
         return;
       case 'busy':
         this.#busyUntil = Date.now() + outcome.retryAfterMs;
-        this.#store.putBack(line.batch, line.number);
+        this.#store.putBack(line.batch, line.number, false);
         return;
       case 'broken':
       case 'lost': {
         const { status, body } = toWire(outcome.kind === 'broken' ? outcome.error : LOST);
         const notBefore = Date.now() + FIRST_RETRY_MS * 2 ** line.attempts;
-        if (line.attempts + 1 >= MOST_ATTEMPTS) answered(status, body);
+        if (line.attempts + 1 >= MOST_ATTEMPTS) answered(status, body, false);
         else this.#store.retry(line.batch, line.number, notBefore, outcome.kind === 'lost');
         return;
       }
@@ -197,10 +204,17 @@ export class Batches extends DurableObject<Env> {
     }
   }
 
-  #finish({ batch, number, customId }: DueLine, answer: Pick<BatchAnswer, 'response' | 'error'>): void {
+  #finish({ batch, number, customId }: DueLine, answer: Pick<BatchAnswer, 'response' | 'error'>, isPaid: boolean): void {
     const usage = Answered.safeParse(answer.response?.body);
     const whole = { id: answerId(batch, number), custom_id: customId, ...answer };
-    this.#store.finish(batch, number, whole, usage.success ? usage.data.usage : null);
+    this.#store.finish(batch, number, whole, usage.success ? usage.data.usage : null, isPaid);
+  }
+
+  async #tellLedger(): Promise<void> {
+    for (let verdicts = this.#store.verdicts(VERDICTS); verdicts.length > 0; verdicts = this.#store.verdicts(VERDICTS)) {
+      await ledgerOf(this.env, this.#store.tenant()).judge(verdicts);
+      this.#store.dropVerdicts(verdicts);
+    }
   }
 
   /** What the line asks for; undefined when the input file is gone. */

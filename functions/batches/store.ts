@@ -4,12 +4,14 @@
  *
  *   line   waiting → running → done
  *
- * A waiting line that has a request id was sent under it, and nobody knows yet what became of it.
+ * A waiting line that has a request id was sent under it, and nobody knows yet what became of it. Each id that was
+ * ever sent gets one verdict, for the ledger: the one whose answer is kept is paid.
  */
 import type { Batch, BatchAnswer, BatchEndpoint, BatchError, BatchStatus } from '../../shared/contract/batches.ts';
 import type { PageQuery } from '../../shared/contract/files.ts';
 import type { ResponseUsage } from '../../shared/contract/responses.ts';
 import { newRequestId } from '../../shared/ids.ts';
+import type { Verdict } from '../billing/ledger.ts';
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS batches (
@@ -25,6 +27,7 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS answers (
     batch TEXT NOT NULL, line INTEGER NOT NULL, part INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (batch, line, part)
   ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS verdicts (request_id TEXT PRIMARY KEY, is_paid INTEGER NOT NULL) WITHOUT ROWID;
 `;
 
 /** A value in an object's SQLite has at most 2 MB; a UTF-16 unit has up to 3 bytes. */
@@ -123,6 +126,12 @@ export class BatchStore {
     return this.#sql.exec<Row>(`SELECT document, job FROM batches WHERE ${OPEN} ORDER BY seq`).toArray().map(parse);
   }
 
+  /** Whose batches these are; there is one at least. */
+  tenant(): string {
+    const { job } = this.#sql.exec<{ job: string }>('SELECT job FROM batches LIMIT 1').one();
+    return (JSON.parse(job) as Job).tenant;
+  }
+
   countOpen(): number {
     return this.#sql.exec<{ n: number }>(`SELECT count(*) n FROM batches WHERE ${OPEN}`).one().n;
   }
@@ -189,33 +198,43 @@ export class BatchStore {
     });
   }
 
-  /** The id under which the line is sent; it is on disk before anything leaves (the object's output gate). */
+  /** The id under which the line is sent now; it is on disk before anything leaves (the object's output gate). */
   assignRequestId(batch: string, line: number): string {
     const id = newRequestId();
-    this.#sql.exec('UPDATE lines SET request_id = ? WHERE batch = ? AND line = ?', id, batch, line);
+    this.#atomically(() => {
+      this.#dropRequestId(batch, line, false);
+      this.#sql.exec('UPDATE lines SET request_id = ? WHERE batch = ? AND line = ?', id, batch, line);
+    });
     return id;
   }
 
-  /** Nothing has begun under the line's id: it waits again. */
-  putBack(batch: string, line: number): void {
-    this.#sql.exec("UPDATE lines SET state = 'waiting', request_id = NULL WHERE batch = ? AND line = ?", batch, line);
+  /** The line waits again, for another id. `isPaid`: what was generated under this one was not lost, but called off. */
+  putBack(batch: string, line: number, isPaid: boolean): void {
+    this.#atomically(() => {
+      this.#dropRequestId(batch, line, isPaid);
+      this.#sql.exec("UPDATE lines SET state = 'waiting' WHERE batch = ? AND line = ?", batch, line);
+    });
   }
 
   /** A worker broke on the line, or the way to it: it waits again, and longer each time. */
   retry(batch: string, line: number, notBefore: number, isLost: boolean): void {
-    this.#sql.exec(
-      `UPDATE lines SET state = 'waiting', attempts = attempts + 1, not_before = ?${isLost ? '' : ', request_id = NULL'} WHERE batch = ? AND line = ?`,
-      notBefore,
-      batch,
-      line,
-    );
+    this.#atomically(() => {
+      if (!isLost) this.#dropRequestId(batch, line, false);
+      this.#sql.exec(
+        "UPDATE lines SET state = 'waiting', attempts = attempts + 1, not_before = ? WHERE batch = ? AND line = ?",
+        notBefore,
+        batch,
+        line,
+      );
+    });
   }
 
   /** Keeps a line's answer and counts it. */
-  finish(batch: string, line: number, answer: BatchAnswer, usage: ResponseUsage | null): void {
+  finish(batch: string, line: number, answer: BatchAnswer, usage: ResponseUsage | null, isPaid: boolean): void {
     this.#atomically(() => {
       for (const [part, text] of partsOf(JSON.stringify(answer)).entries())
         this.#sql.exec('INSERT INTO answers VALUES (?, ?, ?, ?)', batch, line, part, text);
+      this.#dropRequestId(batch, line, isPaid);
       this.#sql.exec("UPDATE lines SET state = 'done' WHERE batch = ? AND line = ?", batch, line);
       const stored = this.get(batch)!;
       const { request_counts: counts, usage: sum } = stored.document;
@@ -224,6 +243,34 @@ export class BatchStore {
       if (usage) stored.document.usage = plus(sum, usage);
       this.update(stored);
     });
+  }
+
+  #dropRequestId(batch: string, line: number, isPaid: boolean): void {
+    this.#sql.exec(
+      'INSERT OR IGNORE INTO verdicts SELECT request_id, ?1 FROM lines WHERE batch = ?2 AND line = ?3 AND request_id IS NOT NULL',
+      isPaid ? 1 : 0,
+      batch,
+      line,
+    );
+    this.#sql.exec('UPDATE lines SET request_id = NULL WHERE batch = ? AND line = ?', batch, line);
+  }
+
+  /** Of a batch that is over: whatever was under way was called off, and is paid as far as it came. */
+  judgeRest(batch: string): void {
+    this.#atomically(() => {
+      this.#sql.exec('INSERT OR IGNORE INTO verdicts SELECT request_id, 1 FROM lines WHERE batch = ? AND request_id IS NOT NULL', batch);
+      this.#sql.exec('UPDATE lines SET request_id = NULL WHERE batch = ? AND request_id IS NOT NULL', batch);
+    });
+  }
+
+  /** Some that the ledger has not been told. */
+  verdicts(limit: number): Verdict[] {
+    const rows = this.#sql.exec<{ request_id: string; is_paid: number }>('SELECT request_id, is_paid FROM verdicts LIMIT ?', limit);
+    return rows.toArray().map((row) => ({ requestId: row.request_id, isPaid: row.is_paid === 1 }));
+  }
+
+  dropVerdicts(told: readonly Verdict[]): void {
+    for (const { requestId } of told) this.#sql.exec('DELETE FROM verdicts WHERE request_id = ?', requestId);
   }
 
   hasOpenLines(batch: string): boolean {

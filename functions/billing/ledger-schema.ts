@@ -6,6 +6,9 @@
  *
  * Holds are pending, not posted: what may be spent is balance − Σ holds. A postpaid tenant's balance
  * goes below zero, which is what it owes.
+ *
+ * A batch sends a request again, under another id, when it was lost: which id is paid is the batch's verdict.
+ * Usage waits for it in `pending`, a verdict that is early waits in `verdicts`.
  */
 export const LEDGER_SCHEMA = `
   CREATE TABLE IF NOT EXISTS account (
@@ -31,6 +34,9 @@ export const LEDGER_SCHEMA = `
   ) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS balances (account TEXT PRIMARY KEY, amount_nano INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS months (month TEXT PRIMARY KEY, spent_nano INTEGER NOT NULL, tokens INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS pending (request_id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS verdicts (request_id TEXT PRIMARY KEY, is_paid INTEGER NOT NULL, expires_at INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS verdicts_expiry ON verdicts (expires_at);
   CREATE TABLE IF NOT EXISTS batches (
     id TEXT PRIMARY KEY, day TEXT NOT NULL, sent_at INTEGER NOT NULL
   ) WITHOUT ROWID;

@@ -16,6 +16,8 @@ import { LEDGER_SCHEMA } from './ledger-schema.ts';
 
 /** A hold outlives any request; one that is never settled or released lapses then. */
 const HOLD_MS = 30 * 60_000;
+/** A worker that is away for longer than this reports usage of batches unpaid. */
+const VERDICT_MS = 7 * 24 * 3_600_000;
 
 export interface Limits {
   creditNano: number | null;
@@ -26,6 +28,12 @@ export interface Hold {
   requestId: string;
   amountNano: number;
   tokens: number;
+}
+
+/** Of a batch, about a request that it has sent: whether its client pays for it. */
+export interface Verdict {
+  requestId: string;
+  isPaid: boolean;
 }
 
 export type Reservation = { ok: true } | { ok: false; limit: 'credit' | 'budget'; leftNano: number };
@@ -86,7 +94,18 @@ export class Ledger extends DurableObject<Env> {
   async settle(tenant: string, records: UsageRecord[]): Promise<void> {
     this.ctx.storage.transactionSync(() => {
       this.#sql.exec('INSERT INTO account VALUES (1, ?, NULL, NULL) ON CONFLICT DO NOTHING', tenant);
-      for (const record of records) this.#settleOne(record);
+      for (const record of records) {
+        if (record.priority === 'batch') this.#settleJudged(record);
+        else this.#settleOne(record, true);
+      }
+    });
+    await this.#wakeBy(Date.now() + this.#export.delayMs);
+  }
+
+  /** Settles what waited for a batch's word. Saying the same again changes nothing. */
+  async judge(verdicts: readonly Verdict[]): Promise<void> {
+    this.ctx.storage.transactionSync(() => {
+      for (const verdict of verdicts) this.#judgeOne(verdict);
     });
     await this.#wakeBy(Date.now() + this.#export.delayMs);
   }
@@ -133,6 +152,7 @@ export class Ledger extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const now = Date.now();
     this.#sql.exec('DELETE FROM holds WHERE expires_at <= ?', now);
+    this.#sql.exec('DELETE FROM verdicts WHERE expires_at <= ?', now);
     const [account] = this.#sql.exec<{ tenant: string }>('SELECT tenant FROM account').toArray();
     const nextExport = account ? await this.#export.send(account.tenant, now, (work) => this.ctx.storage.transactionSync(work)) : null;
     const [hold] = this.#sql.exec<{ at: number | null }>('SELECT min(expires_at) at FROM holds');
@@ -161,9 +181,37 @@ export class Ledger extends DurableObject<Env> {
     return null;
   }
 
-  #settleOne(record: UsageRecord): void {
+  #settleJudged(record: UsageRecord): void {
+    const { request_id: id } = record;
+    const [verdict] = this.#sql.exec<{ is_paid: number }>('DELETE FROM verdicts WHERE request_id = ? RETURNING is_paid', id);
+    if (verdict) {
+      this.#settleOne(record, verdict.is_paid === 1);
+      return;
+    }
+    this.release(id);
+    this.#sql.exec(
+      'INSERT INTO pending SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM usage WHERE request_id = ?1) ON CONFLICT DO NOTHING',
+      id,
+      JSON.stringify(record),
+    );
+  }
+
+  #judgeOne({ requestId, isPaid }: Verdict): void {
+    const [pending] = this.#sql.exec<{ record: string }>('DELETE FROM pending WHERE request_id = ? RETURNING record', requestId);
+    if (pending) this.#settleOne(JSON.parse(pending.record) as UsageRecord, isPaid);
+    else {
+      this.#sql.exec(
+        `INSERT INTO verdicts SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM usage WHERE request_id = ?1) ON CONFLICT DO NOTHING`,
+        requestId,
+        isPaid ? 1 : 0,
+        Date.now() + VERDICT_MS,
+      );
+    }
+  }
+
+  #settleOne(record: UsageRecord, isPaid: boolean): void {
     this.release(record.request_id);
-    const charges = chargesOf(record, priceOf(record.base, record.priority));
+    const charges = isPaid ? chargesOf(record, priceOf(record.base, record.priority)) : [];
     const cost = amountOf(charges);
     const day = new Date(record.finished_at).toISOString().slice(0, 10);
     const lane = record.adapters.length === 0 ? record.base_revision : record.adapters.map((a) => a.digest).join('+');

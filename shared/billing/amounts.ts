@@ -15,14 +15,12 @@ export interface Charge {
   priceNano: number;
 }
 
-type Counted = Pick<UsageRecord, 'prompt_tokens' | 'cached_tokens' | 'completion_tokens' | 'priority' | 'outcome'> & {
+type Counted = Pick<UsageRecord, 'prompt_tokens' | 'cached_tokens' | 'completion_tokens' | 'priority'> & {
   adapters: readonly unknown[];
 };
 
 /** Charges of a finished request; lines of quantity 0 are left out. Cached tokens are part of prompt_tokens. */
 export function chargesOf(usage: Counted, price: Price): Charge[] {
-  // A batch's request that a worker lost is sent again: only the one that is answered is paid.
-  if (usage.priority === 'batch' && usage.outcome === 'crashed') return [];
   const cached = Math.min(usage.cached_tokens, usage.prompt_tokens);
   const tokens = usage.prompt_tokens + usage.completion_tokens;
   const unit = (token: Token): Unit => (usage.priority === 'batch' ? `batch_${token}` : token);

@@ -17,7 +17,6 @@ const usage = fc
     completion_tokens: tokens,
     adapters: fc.array(fc.constant({}), { maxLength: 8 }),
     priority: fc.constantFrom('interactive' as const, 'batch' as const),
-    outcome: fc.constantFrom('finished' as const, 'cancelled' as const),
   })
   .map((u) => ({ ...u, cached_tokens: Math.min(u.cached_tokens, u.prompt_tokens) }));
 
@@ -75,12 +74,6 @@ test('batch work costs half: no unit more, and none a whole nano-USD less', () =
       assert.ok(batch[key] <= full[key] / 2 && batch[key] > full[key] / 2 - 1, key);
     }
   }
-});
-
-test('what a crash took from a batch costs nothing: the request is sent again', () => {
-  const lost = { prompt_tokens: 10, cached_tokens: 0, completion_tokens: 5, adapters: [], outcome: 'crashed' as const };
-  assert.deepEqual(chargesOf({ ...lost, priority: 'batch' }, priceOf('x', 'batch')), []);
-  assert.equal(chargesOf({ ...lost, priority: 'interactive' }, priceOf('x', 'interactive')).length, 2);
 });
 
 test('amounts in USD become whole nano-USD', () => {

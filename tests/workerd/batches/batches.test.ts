@@ -210,6 +210,25 @@ test('half the price, on lines of its own; without credit a request fails by nam
   assert.equal(peer.generated.length, 1);
 });
 
+test('what was lost on the way is not paid, whenever its usage is reported', async () => {
+  let late: GenerateRequest | null = null;
+  peer.onGenerate = async (request, res) => {
+    if (peer.generated.length === 1) await peer.report([{ ...usageOf(request, { prompt: 7, completion: 3 }), outcome: 'crashed' }]);
+    if (peer.generated.length === 2) late = request;
+    if (peer.generated.length < 3) return void res.destroy();
+    await peer.report([usageOf(request, { prompt: 7, completion: 5 })]);
+    say(request, res, { content: 'at last' });
+  };
+  const { id } = await client.create([line('a', ask('x'))]);
+  await client.until(id, 'completed');
+  await peer.report([{ ...usageOf(late!, { prompt: 7, completion: 4 }), outcome: 'crashed' }]);
+  const { total } = (await tenant.get('/v1/usage')).body;
+  assert.deepEqual([total.requests, total.prompt_tokens, total.completion_tokens, total.cost_nano], [3, 21, 12, 7 * 25 + 5 * 75]);
+  const { body } = await stack.admin.get('/v1/admin/reconcile');
+  const row = body.data.find((r: { tenant: string }) => r.tenant === tenant.id);
+  assert.deepEqual([row.settled, row.reserved], [33, 0]);
+});
+
 test('an answer larger than a value in SQLite may be comes out whole', async () => {
   const content = '😀'.repeat(1_000_001);
   peer.onGenerate = (request, res) => say(request, res, { content });
