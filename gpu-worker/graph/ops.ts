@@ -244,6 +244,8 @@ export interface PagedAttentionOptions {
   headDim: number;
   /** Factor on q·k before the softmax. */
   scale: number;
+  /** Whether a query sees only positions up to its own; otherwise all of its row, which must then be whole. Default: it does. */
+  causal?: boolean;
   /** A query sees this many positions, its own included; 0: all. */
   window: number;
   /** Scores s become cap · tanh(s / cap); 0: they stay. */
@@ -255,7 +257,7 @@ export interface PagedAttentionOptions {
 }
 
 /**
- * Causal attention of many sequences at once over a pool of pages of 32 tokens, which it fills (gpu-worker/kernels/attention.c).
+ * Attention of many sequences at once over a pool of pages of 32 tokens, which it fills (gpu-worker/kernels/attention.c).
  *
  *   qkv [T, (heads + 2 kvHeads)·headDim] → [T, heads·headDim];  pool f32 | f16 [pages, 2·kvHeads·32·headDim]
  *   rows i32 [R, 3]: first token, tokens, tokens before them;   pages i32 [R, P]: where each 32 positions of a row lie
@@ -267,7 +269,7 @@ export function pagedAttention(
   qkv: Value,
   pool: Value,
   step: { rows: Value; pages: Value },
-  { heads, kvHeads, headDim, scale, window, softcap, rotary, norms }: PagedAttentionOptions,
+  { heads, kvHeads, headDim, scale, causal = true, window, softcap, rotary, norms }: PagedAttentionOptions,
 ): Value {
   const out = { name: g.path('attention'), dtype: qkv.dtype, dims: withLast(qkv, heads * headDim) };
   g.node(
@@ -277,6 +279,7 @@ export function pagedAttention(
     {
       heads: { int: heads },
       kv_heads: { int: kvHeads },
+      causal: { int: causal ? 1 : 0 },
       window: { int: window },
       rotary: { int: rotary?.dims ?? 0 },
       scale: { float: scale },

@@ -1,5 +1,6 @@
 /*
- * PagedAttention: causal attention of many sequences at once over a pool of pages, which it also fills.
+ * PagedAttention: attention of many sequences at once over a pool of pages, which it also fills. Causal, or of all positions
+ * of a row to each other, as encoders have it; the pages then are of use in this run only.
  *
  *   [q | k | v] ── norm, rotate ──▶ k, v into the pool's pages
  *                              └──▶ q ──▶ softmax(scale · q Kᵀ) V ──▶ out
@@ -47,6 +48,7 @@ static OrtStatus *prepare(const Attributes *attributes, void *state) {
   TRY(attribute_int(attributes, "kv_heads", &o->kv_heads));
   TRY(attribute_int(attributes, "window", &o->window));
   TRY(attribute_int(attributes, "rotary", &o->rotary));
+  TRY(attribute_int(attributes, "causal", &o->causal));
   TRY(attribute_float(attributes, "scale", &o->scale));
   TRY(attribute_float(attributes, "softcap", &o->softcap));
   TRY(attribute_float(attributes, "epsilon", &o->epsilon));
@@ -54,6 +56,7 @@ static OrtStatus *prepare(const Attributes *attributes, void *state) {
     return refuse(attributes->api, "PagedAttention", "%lld heads over %lld kv heads", (long long)o->heads, (long long)o->kv_heads);
   if (o->window < 0 || o->rotary < 0 || o->rotary % 2 || !(o->softcap >= 0))
     return refuse(attributes->api, "PagedAttention", "window and softcap must not be negative, rotary must be even");
+  if (!o->causal && o->window) return refuse(attributes->api, "PagedAttention", "a window needs causal attention");
   return NULL;
 }
 
@@ -143,7 +146,7 @@ static void attend_item(void *user, size_t index) {
   if (item->writes) write_tokens(call, row, (size_t)item->from, (size_t)(item->from + item->tokens), head, head + 1);
   for (size_t i = 0; i < queries; i++) {
     memcpy(q + i * dim, out_at(call, item, i), dim * sizeof(float));
-    seen[i] = visible(call, call->rows[row].past + item->from + (int32_t)(i / call->group));
+    seen[i] = visible(call, row, call->rows[row].past + item->from + (int32_t)(i / call->group));
     merged[i] = (Part){-__builtin_inff(), 0};
   }
   for (int32_t s = 0; s < item->segments; s++) {
@@ -186,8 +189,11 @@ typedef struct {
   size_t items, part_floats;
 } Plan;
 
-INLINE int32_t first_segment(const Call *call, int32_t at) { return visible(call, at).low / SEGMENT; }
-INLINE int32_t segments_seen(const Call *call, int32_t from, int32_t to) { return to / SEGMENT - first_segment(call, from) + 1; }
+INLINE int32_t first_segment(const Call *call, size_t row, int32_t at) { return visible(call, row, at).low / SEGMENT; }
+/* Segments that the queries at positions `from` … `to` see. */
+INLINE int32_t segments_seen(const Call *call, size_t row, int32_t from, int32_t to) {
+  return visible(call, row, to).high / SEGMENT - first_segment(call, row, from) + 1;
+}
 INLINE int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
 INLINE int32_t at_least(int32_t a, int32_t b) { return a > b ? a : b; }
 INLINE int32_t at_most(int32_t a, int32_t b) { return a < b ? a : b; }
@@ -195,7 +201,7 @@ INLINE int32_t at_most(int32_t a, int32_t b) { return a < b ? a : b; }
 /* A row that is one item for each kv head may be cut into segments, to be merged afterwards … */
 INLINE bool is_split(const Call *call, const Plan *p, size_t r) {
   const Row row = call->rows[r];
-  return row.tokens <= p->block && segments_seen(call, row.past, row.past + row.tokens - 1) > p->segments_of_item;
+  return row.tokens <= p->block && segments_seen(call, r, row.past, row.past + row.tokens - 1) > p->segments_of_item;
 }
 /* … and if it is not, the item writes the keys and values that it alone reads. */
 INLINE bool is_written_by_item(const Call *call, const Plan *p, size_t r) {
@@ -213,13 +219,13 @@ static Plan plan(const Call *call, size_t rows) {
   for (size_t r = 0; r < rows; r++) {
     const Row row = call->rows[r];
     p.items += (size_t)(ceil_div(row.tokens, p.block) * kv_heads);
-    segments += (size_t)(segments_seen(call, row.past, row.past + row.tokens - 1) * kv_heads);
+    segments += (size_t)(segments_seen(call, r, row.past, row.past + row.tokens - 1) * kv_heads);
   }
   if (p.items >= ENOUGH_ITEMS) return p;
   p.segments_of_item = (int32_t)(segments / ENOUGH_ITEMS) + 1;
   for (size_t r = 0; r < rows; r++) {
     const Row row = call->rows[r];
-    const int32_t seen = segments_seen(call, row.past, row.past + row.tokens - 1);
+    const int32_t seen = segments_seen(call, r, row.past, row.past + row.tokens - 1);
     if (!is_split(call, &p, r)) continue;
     p.items += (size_t)((ceil_div(seen, p.segments_of_item) - 1) * kv_heads);
     p.part_floats += (size_t)seen * (size_t)(kv_heads * row.tokens) * call->group * (call->dim + 2);
@@ -232,8 +238,8 @@ static void cut(const Call *call, size_t rows, const Plan *p, Item *items, float
     const Row row = call->rows[r];
     for (int32_t from = 0; from < row.tokens; from += p->block) {
       const int32_t tokens = row.tokens - from < p->block ? row.tokens - from : p->block;
-      const int32_t begin = first_segment(call, row.past + from);
-      const int32_t seen = segments_seen(call, row.past + from, row.past + from + tokens - 1);
+      const int32_t begin = first_segment(call, r, row.past + from);
+      const int32_t seen = segments_seen(call, r, row.past + from, row.past + from + tokens - 1);
       const bool split = is_split(call, p, r);
       for (int32_t h = 0; h < (int32_t)call->options->kv_heads; h++) {
         for (int32_t s = 0; s < seen; s += split ? p->segments_of_item : seen) {

@@ -12,7 +12,7 @@
 #define MAX_HEAD_DIM 512
 
 typedef struct {
-  int64_t heads, kv_heads, window, rotary;
+  int64_t heads, kv_heads, window, rotary, causal;
   float scale, softcap, epsilon;
 } Options;
 

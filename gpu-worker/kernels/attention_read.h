@@ -23,13 +23,14 @@ typedef struct {
   float largest, total;
 } Part;
 
-/* Positions that a query sees, both included. */
+/* Positions that a query sees, both included: those up to its own, or without `causal` all of its row. */
 typedef struct {
   int32_t low, high;
 } Visible;
 
-INLINE Visible visible(const Call *call, int32_t at) {
+INLINE Visible visible(const Call *call, size_t row, int32_t at) {
   const int64_t window = call->options->window;
+  if (!call->options->causal) return (Visible){0, call->rows[row].past + call->rows[row].tokens - 1};
   return (Visible){window > 0 && at >= window ? (int32_t)(at - window + 1) : 0, at};
 }
 

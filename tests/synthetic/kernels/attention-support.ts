@@ -11,6 +11,7 @@ export interface Shape {
   heads: number;
   kvHeads: number;
   headDim: number;
+  causal: boolean;
   window: number;
   softcap: number;
   /** Turned dimensions of a head; 0: none. */
@@ -92,7 +93,15 @@ export class Attention implements Disposable {
         const pool = g.input('pool', shape.pool, [poolPages, pageWidth]);
         const step = { rows: g.input('rows', 'i32', ['rows', 3]), pages: g.input('pages', 'i32', ['rows', 'pages']) };
         const qkv = g.input('qkv', 'f32', ['tokens', widthOf(shape)]);
-        const options = { heads, kvHeads, headDim, scale: scaleOf(shape), window: shape.window, softcap: shape.softcap };
+        const options = {
+          heads,
+          kvHeads,
+          headDim,
+          scale: scaleOf(shape),
+          causal: shape.causal,
+          window: shape.window,
+          softcap: shape.softcap,
+        };
         g.output(pagedAttention(g, qkv, pool, step, { ...options, rotary: cosSin, norms: gains }));
       }),
     );
@@ -148,7 +157,7 @@ export class Attention implements Disposable {
 
 /** The result for a whole sequence [tokens, width], position by position, in 64-bit floats. Keys and values round as the pool does. */
 export function reference(shape: Shape, qkv: Float32Array): Float64Array {
-  const { heads, kvHeads, headDim, rotary, window, softcap, norms } = shape;
+  const { heads, kvHeads, headDim, causal, rotary, window, softcap, norms } = shape;
   const width = widthOf(shape);
   const tokens = qkv.length / width;
   const tables = tablesOf(shape, tokens);
@@ -179,7 +188,7 @@ export function reference(shape: Shape, qkv: Float32Array): Float64Array {
     for (let h = 0; h < heads; h++) {
       const kv = Math.floor(h / (heads / kvHeads));
       const scores: number[] = [];
-      for (let p = low; p <= t; p++) {
+      for (let p = low; p <= (causal ? t : tokens - 1); p++) {
         const s = k[p]![kv]!.reduce((sum, x, i) => sum + x * q[t]![h]![i]!, 0) * scaleOf(shape);
         scores.push(softcap > 0 ? softcap * Math.tanh(s / softcap) : s);
       }

@@ -13,13 +13,20 @@ const shapes: fc.Arbitrary<Shape> = fc
     kvHeads: fc.constantFrom(1, 2, 3),
     group: fc.constantFrom(1, 2, 3, 7, 16),
     headDim: fc.constantFrom(8, 16, 24, 40, 64, 128),
-    window: fc.constantFrom(0, 0, 1, 6, 33, 300),
+    // null: every position sees the whole row.
+    window: fc.constantFrom(null, 0, 0, 1, 6, 33, 300),
     softcap: fc.constantFrom(0, 0, 4),
     turned: fc.constantFrom(0, 0.5, 1),
     norms: fc.boolean(),
     pool: fc.constantFrom('f16', 'f32'),
   })
-  .map(({ group, turned, ...shape }) => ({ ...shape, heads: shape.kvHeads * group, rotary: Math.floor((shape.headDim * turned) / 2) * 2 }));
+  .map(({ group, turned, window, ...shape }) => ({
+    ...shape,
+    heads: shape.kvHeads * group,
+    causal: window !== null,
+    window: window ?? 0,
+    rotary: Math.floor((shape.headDim * turned) / 2) * 2,
+  }));
 
 const noise = (random: () => number, length: number): Float32Array => Float32Array.from({ length }, () => 4 * random() - 2);
 
@@ -70,7 +77,7 @@ test('every cut of sequences into runs, in any company, on any threads, gives th
           sequences.forEach((s, of) => {
             if (s.done === s.tokens || random() < 0.3) return;
             const most = random() < 0.5 ? 1 + Math.floor(random() * 4) : 1 + Math.floor(random() * s.tokens);
-            const tokens = Math.min(most, s.tokens - s.done);
+            const tokens = shape.causal ? Math.min(most, s.tokens - s.done) : s.tokens;
             rows.push({ of, tokens, qkv: s.qkv.subarray(s.done * width, (s.done + tokens) * width), past: s.done, pages: s.pages });
           });
           if (sequences.every((s) => s.done === s.tokens)) break;
@@ -92,7 +99,7 @@ test('every cut of sequences into runs, in any company, on any threads, gives th
 
 const bits = (x: Float32Array): Uint32Array => new Uint32Array(x.buffer.slice(x.byteOffset, x.byteOffset + x.byteLength));
 
-const PLAIN: Shape = { heads: 4, kvHeads: 2, headDim: 16, window: 0, softcap: 0, rotary: 16, norms: false, pool: 'f16' };
+const PLAIN: Shape = { heads: 4, kvHeads: 2, headDim: 16, causal: true, window: 0, softcap: 0, rotary: 16, norms: false, pool: 'f16' };
 
 test('rows that share the pages of a common beginning get what they would get with pages of their own', () => {
   const random = randomFrom(3);
@@ -162,6 +169,10 @@ test('refused: more heads for one kv head than an item of work holds', () => {
 
 test('refused when the session is made: heads that kv heads do not divide', () => {
   assert.throws(() => open({ ...PLAIN, heads: 5 }), /5 heads over 2 kv heads/);
+});
+
+test('refused when the session is made: a window where every position sees all others', () => {
+  assert.throws(() => open({ ...PLAIN, causal: false, window: 6 }), /a window needs causal attention/);
 });
 
 test('pages before a window need not exist', () => {
