@@ -34,12 +34,15 @@ const disk = await ImageDisk.open({
   check: (image, digest) => isImage(image, digest, form.id),
 });
 
+/** The sealed form may be float32 where its image has half floats; tensors' names come on top. */
+const SEALED_LIMIT = 2 * settings.limit + 10_000_000;
+
 async function load(digest: string): Promise<{ image: ArrayBuffer; source: ImageSource }> {
   const cached = await disk.get(digest).catch(warn);
   if (cached) return { image: cached, source: 'disk' };
   const stored = await objects.get(imageKey(form.id, digest), settings.limit).catch(absent);
   if (stored && isImage(stored.buffer, digest, form.id)) return { image: stored.buffer, source: 'object_storage' };
-  const sealed = await objects.get(sealedKey(digest), settings.limit);
+  const sealed = await objects.get(sealedKey(digest), SEALED_LIMIT);
   return { image: await buildImage(digest, sealed, form), source: 'sealed' };
 }
 

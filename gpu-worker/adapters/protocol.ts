@@ -11,7 +11,7 @@ export interface LoaderSettings {
   cacheFolder: string;
   /** Bytes on disk. */
   diskLimit: number;
-  /** Bytes of one image or sealed adapter. */
+  /** Bytes of one image. */
   limit: number;
 }
 
