@@ -9,13 +9,40 @@ import type { TokenizerSource } from './source.ts';
 const byteLevel = (useRegex: boolean) => ({ type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: useRegex });
 const singleDigits = { type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits: true }, byteLevel(true)] };
 
+/** Words, runs of at most `digits` digits, runs of other characters, line breaks and spaces. */
+const words = (digits: string) => ({
+  type: 'Sequence',
+  pretokenizers: [
+    {
+      type: 'Split',
+      pattern: {
+        Regex: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
+      },
+      behavior: 'Isolated',
+      invert: false,
+    },
+    byteLevel(false),
+  ],
+});
+
+interface Splitting {
+  preTokenizer: object;
+  normalizer?: object;
+  /** Whether a piece that is a token as a whole is not put together from merges. */
+  ignoresMerges?: boolean;
+  /** What llama.cpp takes when the file does not say whether texts begin with the beginning-of-text token. */
+  addsBos?: boolean;
+}
+
 /** By `tokenizer.ggml.pre`, the name that llama.cpp gives to a way of cutting text before merging. */
-const PRE_TOKENIZERS: ReadonlyMap<string, object> = new Map<string, object>([
-  ['gpt-2', byteLevel(true)],
-  ['smollm', singleDigits],
-  ['starcoder', singleDigits],
-  ['refact', singleDigits],
-  ['command-r', singleDigits],
+const SPLITTINGS: ReadonlyMap<string, Splitting> = new Map<string, Splitting>([
+  ['gpt-2', { preTokenizer: byteLevel(true) }],
+  ['smollm', { preTokenizer: singleDigits }],
+  ['starcoder', { preTokenizer: singleDigits }],
+  ['refact', { preTokenizer: singleDigits }],
+  ['command-r', { preTokenizer: singleDigits }],
+  ['qwen2', { preTokenizer: words('\\p{N}'), normalizer: { type: 'NFC' } }],
+  ['llama-bpe', { preTokenizer: words('\\p{N}{1,3}'), ignoresMerges: true, addsBos: true }],
 ]);
 
 /** GGML's token types: control tokens are special, user-defined ones are matched whole but are ordinary text. */
@@ -33,7 +60,7 @@ const Metadata = z.object({
   'tokenizer.ggml.eos_token_id': tokenId,
   'tokenizer.ggml.unknown_token_id': tokenId,
   'tokenizer.ggml.padding_token_id': tokenId,
-  'tokenizer.ggml.add_bos_token': z.boolean().default(false),
+  'tokenizer.ggml.add_bos_token': z.boolean().optional(),
   'tokenizer.ggml.add_eos_token': z.literal(false).optional(),
   'tokenizer.chat_template': z.string().optional(),
 });
@@ -53,9 +80,9 @@ export function tokenizerFromGguf(path: string, metadata: Readonly<Record<string
   const tokens = m['tokenizer.ggml.tokens'];
   const types = m['tokenizer.ggml.token_type'] ?? [];
   if (tokens.length > vocabSize) throw refuse('invalid_request', `${tokens.length} tokens, the embedding has ${vocabSize} rows`);
-  const preTokenizer = PRE_TOKENIZERS.get(m['tokenizer.ggml.pre']);
-  if (!preTokenizer) {
-    const known = [...PRE_TOKENIZERS.keys()].join(', ');
+  const splitting = SPLITTINGS.get(m['tokenizer.ggml.pre']);
+  if (!splitting) {
+    const known = [...SPLITTINGS.keys()].join(', ');
     throw refuse('unsupported', `pre-tokenizer "${m['tokenizer.ggml.pre']}" is not supported (supported: ${known})`);
   }
   const named = (key: string, id: number | undefined): Record<string, string> => {
@@ -64,6 +91,7 @@ export function tokenizerFromGguf(path: string, metadata: Readonly<Record<string
     if (token === undefined) throw refuse('invalid_request', `${key} ${id} is outside the ${tokens.length} tokens`);
     return { [key]: token };
   };
+  const addsBos = m['tokenizer.ggml.add_bos_token'] ?? splitting.addsBos ?? false;
   const bos = named('bos_token', m['tokenizer.ggml.bos_token_id']);
   return {
     tokenizerJson: {
@@ -73,12 +101,13 @@ export function tokenizerFromGguf(path: string, metadata: Readonly<Record<string
         if (!special && types[id] !== USER_DEFINED) return [];
         return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
       }),
-      normalizer: null,
-      pre_tokenizer: preTokenizer,
-      post_processor: m['tokenizer.ggml.add_bos_token'] ? prefixed(bos['bos_token'], m['tokenizer.ggml.bos_token_id'], refuse) : null,
+      normalizer: splitting.normalizer ?? null,
+      pre_tokenizer: splitting.preTokenizer,
+      post_processor: addsBos ? prefixed(bos['bos_token'], m['tokenizer.ggml.bos_token_id'], refuse) : null,
       decoder: byteLevel(true),
       model: {
         type: 'BPE',
+        ignore_merges: splitting.ignoresMerges ?? false,
         vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
         merges: m['tokenizer.ggml.merges'].map((line) => splitMerge(line, refuse)),
       },

@@ -2,50 +2,46 @@
  * A GGUF file as a checkpoint: llama.cpp's names, layout and metadata translated to Hugging Face's.
  */
 import { basename } from 'node:path';
-import { z } from 'zod';
 import { Failure } from '../../../shared/errors.ts';
 import { tokenizerFromGguf } from '../../tokenizer/gguf.ts';
 import { CATALOGUE } from './catalogue.ts';
 import type { ModelConfig } from './config.ts';
 import { SourceFile } from './file.ts';
+import { ARCHITECTURES, architectureOf, type GgufArchitecture } from './gguf-architectures.ts';
 import { type GgufHeader, type GgufTensor, readGgufHeader } from './gguf-header.ts';
 import type { Checkpoint } from './interface.ts';
 import { checkParameters, parameter } from './parameters.ts';
 import { checkConfig } from './read-config.ts';
+import { readRope } from './rope-config.ts';
 
-const count = z.union([z.number(), z.bigint()], 'expected a number').transform(Number);
+/** Names of tensors outside the layers; `rope_freqs` becomes a part of the config. */
+const OUTER: Record<string, string> = {
+  'token_embd.weight': 'model.embed_tokens.weight',
+  'output_norm.weight': 'model.norm.weight',
+  'output.weight': 'lm_head.weight',
+};
+const ROPE_FACTORS = 'rope_freqs.weight';
 
-/** The `llama.*` keys that are honoured; any other changes the arithmetic in a way that is not, and is refused. */
-const LlamaKeys = z.strictObject({
-  block_count: count,
-  context_length: count,
-  embedding_length: count,
-  feed_forward_length: count,
-  vocab_size: count.optional(),
-  'attention.head_count': count,
-  'attention.head_count_kv': count.optional(),
-  'attention.key_length': count.optional(),
-  'attention.value_length': count.optional(),
-  'attention.layer_norm_rms_epsilon': z.number(),
-  'rope.dimension_count': count.optional(),
-  'rope.freq_base': z.number().optional(),
-  'rope.scaling.type': z.enum(['none', 'linear']).optional(),
-  'rope.scaling.factor': z.number().optional(),
-  expert_count: count.pipe(z.literal(0)).optional(),
-  expert_used_count: count.pipe(z.literal(0)).optional(),
-});
+interface Opened {
+  config: ModelConfig;
+  architecture: GgufArchitecture;
+}
 
-function readConfig(path: string, { metadata, tensors }: GgufHeader): ModelConfig {
-  const architecture = metadata['general.architecture'];
-  if (architecture !== 'llama') {
-    const message = `open base ${path}: architecture ${JSON.stringify(architecture)} is not supported in GGUF (supported: llama)`;
+function readConfig(path: string, { metadata, tensors }: GgufHeader, read: (tensor: GgufTensor) => Float32Array): Opened {
+  const name = metadata['general.architecture'];
+  const has = (tensor: string) => tensors.has(`blk.0.${tensor}`);
+  const architecture = architectureOf(name, has);
+  if (!architecture) {
+    const supported = ARCHITECTURES.join(', ');
+    const message = `open base ${path}: architecture ${JSON.stringify(name)} is not supported in GGUF (supported: ${supported})`;
     throw new Failure({ kind: 'unsupported', message });
   }
-  const keys = Object.entries(metadata).flatMap(([key, value]) => (key.startsWith('llama.') ? [[key.slice(6), value]] : []));
-  const parsed = LlamaKeys.safeParse(Object.fromEntries(keys));
+  const prefix = `${String(name)}.`;
+  const keys = Object.entries(metadata).flatMap(([key, value]) => (key.startsWith(prefix) ? [[key.slice(prefix.length), value]] : []));
+  const parsed = architecture.keys.safeParse(Object.fromEntries(keys));
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
-    const where = ['llama', ...issue.path].join('.');
+    const where = [String(name), ...issue.path].join('.');
     const kind = issue.code === 'unrecognized_keys' || issue.code === 'invalid_value' ? 'unsupported' : 'invalid_request';
     const got = issue.path.length > 0 ? `, got ${String(metadata[where])}` : '';
     throw new Failure({ kind, message: `open base ${path}: metadata ${where}: ${issue.message}${got}` });
@@ -55,7 +51,7 @@ function readConfig(path: string, { metadata, tensors }: GgufHeader): ModelConfi
   const headDim = k['attention.key_length'] ?? k.embedding_length / heads;
   for (const key of ['attention.value_length', 'rope.dimension_count'] as const) {
     if (k[key] !== undefined && k[key] !== headDim) {
-      const message = `open base ${path}: metadata llama.${key}: expected the head size ${headDim}, got ${k[key]}`;
+      const message = `open base ${path}: metadata ${prefix}${key}: expected the head size ${headDim}, got ${k[key]}`;
       throw new Failure({ kind: 'unsupported', message });
     }
   }
@@ -63,8 +59,17 @@ function readConfig(path: string, { metadata, tensors }: GgufHeader): ModelConfi
     const value = metadata[`tokenizer.ggml.${key}_token_id`];
     return typeof value === 'number' ? [value] : [];
   };
-  return checkConfig(path, {
-    model_type: 'llama',
+  const factors = tensors.get(ROPE_FACTORS);
+  const rope = {
+    max_position_embeddings: k.context_length,
+    rope_scaling: {
+      rope_type: k['rope.scaling.type'] === 'none' ? undefined : k['rope.scaling.type'],
+      factor: k['rope.scaling.factor'],
+      ...(k['rope.scaling.type'] === 'yarn' ? { original_max_position_embeddings: k['rope.scaling.original_context_length'] } : {}),
+    },
+  };
+  const config = checkConfig(path, {
+    model_type: architecture.modelType,
     hidden_size: k.embedding_length,
     num_hidden_layers: k.block_count,
     num_attention_heads: heads,
@@ -76,57 +81,62 @@ function readConfig(path: string, { metadata, tensors }: GgufHeader): ModelConfi
     hidden_act: 'silu',
     rms_norm_eps: k['attention.layer_norm_rms_epsilon'],
     rope_theta: k['rope.freq_base'] ?? 10000,
-    rope_scaling: k['rope.scaling.type'] === 'linear' ? { rope_type: 'linear', factor: k['rope.scaling.factor'] } : null,
+    // Frequencies divided one by one: how the converter writes Llama 3's scaling.
+    rope_scaling: factors
+      ? { rope_type: 'longrope', short_factor: [...read(factors)], attention_factor: 1 }
+      : readRope(path, rope.rope_scaling, rope).rope_scaling,
     tie_word_embeddings: !tensors.has('output.weight'),
-    attention_bias: tensors.has('blk.0.attn_q.bias'),
-    mlp_bias: tensors.has('blk.0.ffn_up.bias'),
+    ...architecture.own(k, has),
     bos_token_id: id('bos'),
     eos_token_id: [...new Set([...id('eos'), ...id('eot')])],
   });
+  return { config, architecture };
 }
 
-const OUTER: Record<string, string> = {
-  'token_embd.weight': 'model.embed_tokens.weight',
-  'output_norm.weight': 'model.norm.weight',
-  'output.weight': 'lm_head.weight',
-};
-const IN_LAYER: Record<string, string> = {
-  attn_norm: 'input_layernorm',
-  attn_q: 'self_attn.q_proj',
-  attn_k: 'self_attn.k_proj',
-  attn_v: 'self_attn.v_proj',
-  attn_output: 'self_attn.o_proj',
-  ffn_norm: 'post_attention_layernorm',
-  ffn_gate: 'mlp.gate_proj',
-  ffn_up: 'mlp.up_proj',
-  ffn_down: 'mlp.down_proj',
-};
-
-/** Hugging Face's name of a tensor, or null when llama has no such parameter. */
-function huggingFaceName(name: string): string | null {
+/** Hugging Face's name of a tensor, or null when the architecture has no such parameter; `*` stands for each expert. */
+function huggingFaceName(name: string, { modules }: GgufArchitecture): string | null {
   const layer = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name);
   if (!layer) return OUTER[name] ?? null;
-  const module = IN_LAYER[layer[2]!];
+  const module = Object.hasOwn(modules, layer[2]!) ? modules[layer[2]!] : undefined;
   return module ? `model.layers.${layer[1]}.${module}.${layer[3]}` : null;
 }
 
-function translateNames(path: string, tensors: Map<string, GgufTensor>): Map<string, GgufTensor> {
+function translateNames(path: string, tensors: Map<string, GgufTensor>, architecture: GgufArchitecture): Map<string, GgufTensor> {
   const translated = new Map<string, GgufTensor>();
   for (const [name, tensor] of tensors) {
-    const to = huggingFaceName(name);
+    if (name === ROPE_FACTORS) continue;
+    const to = huggingFaceName(name, architecture);
     if (to === null) {
-      const message = `open base ${path}: tensor ${name} is not supported in a llama GGUF`;
+      const message = `open base ${path}: tensor ${name} is not supported in a ${architecture.modelType} GGUF`;
       throw new Failure({ kind: 'unsupported', message });
     }
-    translated.set(to, tensor);
+    if (!to.includes('*')) {
+      translated.set(to, vectorOf(to, tensor));
+      continue;
+    }
+    for (const [e, slice] of slices(tensor).entries()) translated.set(to.replace('*', String(e)), slice);
   }
   return translated;
 }
 
-/**
- * llama.cpp turns neighbouring rows 2i, 2i+1 of a head's query and key, Hugging Face rows i and
- * i + head_dim/2; its converter therefore interleaves the two halves of each head. This undoes it.
- */
+/** The gate of a shared expert is a matrix of one row, which the converter may write as a vector. */
+const vectorOf = (name: string, tensor: GgufTensor): GgufTensor =>
+  name.endsWith('shared_expert_gate.weight') && tensor.shape.length === 1 ? { ...tensor, shape: [1, ...tensor.shape] } : tensor;
+
+/** The matrices of a tensor [experts, out, in], which lie one after another; empty when it is no such tensor. */
+function slices({ shape, elements, format, offset, bytes }: GgufTensor): GgufTensor[] {
+  const [experts, ...matrix] = shape;
+  if (experts === undefined || matrix.length !== 2) return [];
+  return Array.from({ length: experts }, (_, e) => ({
+    shape: matrix,
+    elements: elements / experts,
+    format,
+    offset: offset + (e * bytes) / experts,
+    bytes: bytes / experts,
+  }));
+}
+
+/** Undoes the converter's interleaving of the halves of each head. */
 function uninterleaveRows(values: Float32Array, headDim: number, rowLength: number): Float32Array<ArrayBuffer> {
   const out = new Float32Array(values.length);
   const half = headDim / 2;
@@ -142,8 +152,9 @@ function uninterleaveRows(values: Float32Array, headDim: number, rowLength: numb
 export async function openGguf(path: string): Promise<Checkpoint> {
   const file = await SourceFile.open(path);
   const header = await readGgufHeader(file);
-  const config = readConfig(path, header);
-  const tensors = translateNames(path, header.tensors);
+  const decode = ({ format, offset, bytes }: GgufTensor) => format.decode(file.read(offset, bytes));
+  const { config, architecture } = readConfig(path, header, decode);
+  const tensors = translateNames(path, header.tensors, architecture);
   const shapes = checkParameters(path, config, tensors);
   const tokenizer = tokenizerFromGguf(path, header.metadata, config.vocab_size);
   const revision = await file.sha256();
@@ -156,9 +167,9 @@ export async function openGguf(path: string): Promise<Checkpoint> {
     shape: (name) => [...parameter(shapes, path, name)],
     tensor(name) {
       const shape = parameter(shapes, path, name);
-      const { format, offset, bytes } = tensors.get(name)!;
-      const values = format.decode(file.read(offset, bytes));
-      return /\.self_attn\.[qk]_proj\./.test(name) ? uninterleaveRows(values, config.head_dim, shape[1] ?? 1) : values;
+      const values = decode(tensors.get(name)!);
+      const interleaved = architecture.interleaved && /\.self_attn\.[qk]_proj\./.test(name);
+      return interleaved ? uninterleaveRows(values, config.head_dim, shape[1] ?? 1) : values;
     },
   };
 }

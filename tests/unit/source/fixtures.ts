@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { Failure } from '../../../shared/errors.ts';
 
-const at = (path: string): string => new URL(`../../fixtures/${path}`, import.meta.url).pathname;
+export const at = (path: string): string => new URL(`../../fixtures/${path}`, import.meta.url).pathname;
 
 /** A one-file llama of two layers made by llama.cpp's own Python writer; parameters count up from 0 in Hugging Face's order. */
 export const TINY_GGUF = at('source/tiny-llama.gguf');

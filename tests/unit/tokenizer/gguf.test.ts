@@ -36,6 +36,21 @@ test('digits are single under "smollm", not under "gpt-2"', () => {
   assert.deepEqual(build({ 'tokenizer.ggml.pre': 'gpt-2' }).encode('12'), [8]);
 });
 
+test('"qwen2" composes characters and has single digits', () => {
+  const composing = { 'tokenizer.ggml.pre': 'qwen2', 'tokenizer.ggml.tokens': [...metadata['tokenizer.ggml.tokens'], 'Ã', '©', 'Ã©'] };
+  const source = open({ ...composing, 'tokenizer.ggml.merges': ['a b', '1 2', 'Ã ©'] }, 14);
+  const tokenizer = createTokenizer(source!);
+  assert.deepEqual(tokenizer.encode('12'), [6, 7]);
+  assert.deepEqual(tokenizer.encode('e\u0301'), [13]);
+});
+
+test('"llama-bpe" has runs of digits, whole tokens without merges, and begins texts unless the file says otherwise', () => {
+  const llama = { 'tokenizer.ggml.pre': 'llama-bpe' };
+  assert.deepEqual(build(llama).encode('12ab'), [0, 8, 4]);
+  assert.deepEqual(build({ ...llama, 'tokenizer.ggml.merges': [], 'tokenizer.ggml.add_bos_token': false }).encode('ab'), [4]);
+  assert.deepEqual(build({ 'tokenizer.ggml.merges': [] }).encode('ab'), [2, 3]);
+});
+
 test('add_bos_token puts the token before plain text and not before a rendered chat', () => {
   const tokenizer = build({ 'tokenizer.ggml.add_bos_token': true });
   assert.deepEqual(tokenizer.encode('ab'), [0, 4]);
@@ -59,7 +74,7 @@ test('special tokens and the chat template are named', () => {
 
 const refusals: [Record<string, unknown>, 'unsupported' | 'invalid_request', RegExp][] = [
   [{ 'tokenizer.ggml.model': 'llama' }, 'unsupported', /tokenizer\.ggml\.model.*got "llama"/],
-  [{ 'tokenizer.ggml.pre': 'llama-bpe' }, 'unsupported', /pre-tokenizer "llama-bpe" is not supported \(supported: .*smollm/],
+  [{ 'tokenizer.ggml.pre': 'deepseek-llm' }, 'unsupported', /pre-tokenizer "deepseek-llm" is not supported \(supported: .*smollm/],
   [{ 'tokenizer.ggml.pre': undefined }, 'unsupported', /pre-tokenizer "default"/],
   [{ 'tokenizer.ggml.add_eos_token': true }, 'unsupported', /add_eos_token/],
   [{ 'tokenizer.ggml.tokens': undefined }, 'invalid_request', /tokenizer\.ggml\.tokens/],
