@@ -11,6 +11,8 @@ export const LEAST_CHUNK = 16;
 export const LARGEST_CHUNK = 512;
 /** While nobody decodes, only those who arrive meanwhile wait for a step's end. */
 const NOBODY_WAITS = 3;
+/** Where decoding alone takes the whole time, prompts still get this much of what it takes, or they would come to a halt. */
+const LEAST_SHARE = 0.5;
 /** A sequence that shorter prompts kept from advancing for this long goes first. */
 const PATIENCE_MS = 500;
 
@@ -38,8 +40,8 @@ export function planChunks(prefills: readonly Prefill[], decoding: StepWork, ste
     const [a, b] = [prefills[i]!, prefills[j]!];
     return overdue(b) - overdue(a) || batch(a) - batch(b) || a.remaining - b.remaining || i - j;
   });
-  const limit = decoding.decoding > 0 ? stepMs : stepMs * NOBODY_WAITS;
-  let left = limit - model.milliseconds(decoding);
+  const besides = model.milliseconds(decoding);
+  let left = decoding.decoding > 0 ? Math.max(stepMs - besides, besides * LEAST_SHARE) : stepMs * NOBODY_WAITS - besides;
   let room = LARGEST_CHUNK;
   for (const i of order) {
     const { remaining, past, limit: own } = prefills[i]!;
