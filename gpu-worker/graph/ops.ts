@@ -21,36 +21,9 @@ export const add = elementwise('Add');
 export const mul = elementwise('Mul');
 export const div = elementwise('Div');
 
-export function abs(g: Graph, x: Value): Value {
-  const out = { ...x, name: g.path('abs') };
-  g.node('Abs', [x], [out]);
-  return out;
-}
-
-/** x · sigmoid(x), elementwise. */
-export function silu(g: Graph, x: Value): Value {
-  const out = { ...x, name: g.path('silu') };
-  g.node('QuickGelu', [x], [out], { alpha: { float: 1 } }, 'com.microsoft');
-  return out;
-}
-
-/** x · Φ(x) by the tanh approximation, elementwise. */
-export function geluTanh(g: Graph, x: Value): Value {
-  const out = { ...x, name: g.path('gelu') };
-  g.node('Gelu', [x], [out], { approximate: { string: 'tanh' } });
-  return out;
-}
-
 export function tanh(g: Graph, x: Value): Value {
   const out = { ...x, name: g.path('tanh') };
   g.node('Tanh', [x], [out]);
-  return out;
-}
-
-/** Largest element of each row (last axis), kept as an axis of one. */
-export function rowMax(g: Graph, x: Value): Value {
-  const out = { name: g.path('row_max'), dtype: x.dtype, dims: withLast(x, 1) };
-  g.node('ReduceMax', [x, g.ints([-1])], [out], { keepdims: { int: 1 } });
   return out;
 }
 
@@ -160,22 +133,6 @@ export function rmsNorm(g: Graph, x: Value, gain: Value, epsilon: number): Value
   return out;
 }
 
-/** As rmsNorm; also returns 1/√(mean(x²) + ε) of each row, [..., 1]. */
-/** sum = x + y; norm = rmsNorm(sum). One pass instead of two. */
-export function addRmsNorm(g: Graph, x: Value, y: Value, gain: Value, epsilon: number): { norm: Value; sum: Value } {
-  const norm = { ...x, name: g.path('norm') };
-  const sum = { ...x, name: g.path('residual') };
-  g.node('SkipSimplifiedLayerNormalization', [x, y, gain], [norm, null, null, sum], { epsilon: { float: epsilon } }, 'com.microsoft');
-  return { norm, sum };
-}
-
-/** round(x / scale) + zeroPoint, saturated to 0…255; `scale` and `zeroPoint` are scalars. */
-export function quantize(g: Graph, x: Value, scale: Value, zeroPoint: Value): Value {
-  const out: Value = { name: g.path('quantized'), dtype: 'u8', dims: x.dims };
-  g.node('QuantizeLinear', [x, scale, zeroPoint], [out]);
-  return out;
-}
-
 /**
  * (a − aZero)[..., k] · b [k, n] accumulated exactly in 32-bit integers, times aScale · bScale[n].
  * A row's result does not depend on the other rows.
@@ -184,58 +141,6 @@ export function matmulInteger(g: Graph, a: Value, aScale: Value, aZero: Value, b
   const out: Value = { name: g.path(leaf), dtype: 'f32', dims: withLast(a, last(b)) };
   g.node('MatMulIntegerToFloat', [a, b, aScale, bScale, aZero, bZero], [out], {}, 'com.microsoft');
   return out;
-}
-
-export interface AttentionOptions {
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  /** Factor on q·k before the softmax. */
-  scale: number;
-  /** Positions that a query sees, its own included; 0: all. */
-  window: number;
-  /** Scores s become cap · tanh(s / cap); 0: they stay. */
-  softcap: number;
-}
-
-/**
- * Causal attention with rotary positions over a cache that is updated in place.
- *
- *   [q | k | v] ── rotary → append to cache → softmax(scale · q kᵀ) v → [b, s, heads·d]
- *
- *   parts: q, k, v [b, s, heads·d], or [q | k | v] as one;  pastKey, pastValue [b, kvHeads, capacity, d]
- *   lastIndex [b]: position of each row's last token; total []: tokens of the longest row
- *
- * The caller binds presentKey/presentValue to the memory of pastKey/pastValue.
- */
-export function cachedAttention(
-  g: Graph,
-  parts: readonly Value[],
-  cache: { key: Value; value: Value },
-  position: { lastIndex: Value; total: Value; cos: Value; sin: Value },
-  present: { key: string; value: string },
-  options: AttentionOptions,
-): { out: Value; key: Value; value: Value } {
-  const { heads, kvHeads, headDim, scale, window, softcap } = options;
-  const [q, k = null, v = null] = parts as [Value, ...Value[]];
-  const out = { name: g.path('attention'), dtype: q.dtype, dims: withLast(q, heads * headDim) };
-  const key = { ...cache.key, name: present.key };
-  const value = { ...cache.value, name: present.value };
-  g.node(
-    'GroupQueryAttention',
-    [q, k, v, cache.key, cache.value, position.lastIndex, position.total, position.cos, position.sin],
-    [out, key, value],
-    {
-      num_heads: { int: heads },
-      kv_num_heads: { int: kvHeads },
-      scale: { float: scale },
-      do_rotary: { int: 1 },
-      ...(window > 0 ? { local_window_size: { int: window } } : {}),
-      ...(softcap > 0 ? { softcap: { float: softcap } } : {}),
-    },
-    'com.microsoft',
-  );
-  return { out, key, value };
 }
 
 export interface PagedAttentionOptions {

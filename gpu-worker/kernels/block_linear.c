@@ -25,6 +25,7 @@
 
 enum { BLOCK = 32, WORDS = BLOCK / 4, SCALES = 2 * LANES * sizeof(_Float16) };
 
+typedef int8_t i8x16 __attribute__((vector_size(16)));
 typedef uint8_t u8x64 __attribute__((vector_size(64)));
 
 /* sum + Σ of four products u8 · i8, for each of 16 lanes; `q` holds the four activations that all lanes share. */
@@ -80,7 +81,8 @@ typedef struct {
 
 /* activations */
 
-enum { QUANTIZED_TOKENS = 8 };
+/* Tokens of a job; elements that are done sooner than another thread wakes up. */
+enum { QUANTIZED_TOKENS = 8, QUANTIZED_ALONE = 1 << 15 };
 
 static void quantize_block(const float *x, size_t n, int32_t *q, Scale *scale) {
   float values[BLOCK] = {0};
@@ -92,8 +94,7 @@ static void quantize_block(const float *x, size_t n, int32_t *q, Scale *scale) {
   memcpy(&largest, &bits, sizeof largest);
   const f32x16 factor = splat(largest > 0 ? 127 / largest : 0), rounder = splat(12582912.0f);
   const i32x16 levels[2] = {(i32x16)fma16(a, factor, rounder) - (i32x16)rounder, (i32x16)fma16(b, factor, rounder) - (i32x16)rounder};
-  int8_t narrow[BLOCK];
-  for (size_t i = 0; i < BLOCK; i++) narrow[i] = (int8_t)levels[i / LANES][i % LANES];
+  const i8x16 narrow[2] = {__builtin_convertvector(levels[0], i8x16), __builtin_convertvector(levels[1], i8x16)};
   memcpy(q, narrow, sizeof narrow);
   scale->scale = largest / 127;
   scale->sum = scale->scale * (float)__builtin_reduce_add(levels[0] + levels[1]);
@@ -210,8 +211,10 @@ static OrtStatus *mixed(const Run *run, Work *work, const Extent *extent) {
 
 static OrtStatus *execute(const Run *run, Work *work) {
   Plan *plan = &work->adapted;
-  if (plan->tokens > QUANTIZED_TOKENS) TRY(parallel_for(run, ceiling(plan->tokens, QUANTIZED_TOKENS), quantize_body, work));
-  else quantize_body(work, 0);
+  const size_t quantized = ceiling(plan->tokens, QUANTIZED_TOKENS);
+  if (plan->tokens * plan->in > QUANTIZED_ALONE) TRY(parallel_for(run, quantized, quantize_body, work));
+  else
+    for (size_t job = 0; job < quantized; job++) quantize_body(work, job);
   const Extent extent = extent_of(plan);
   if (extent.adapted > 0 && extent.small && plan->tokens <= MIXED_TOKENS) return mixed(run, work, &extent);
   TRY(parallel_for(run, work->jobs, product_body, work));

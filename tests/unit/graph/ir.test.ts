@@ -7,9 +7,9 @@ import * as ops from '../../../gpu-worker/graph/ops.ts';
 test('values are named by the path they are made under, a second one apart', () => {
   const g = new Graph();
   const x = g.input('x', 'f32', ['batch', 8]);
-  const [first, second] = g.within('layers.0', () => g.within('attn', () => [ops.abs(g, x), ops.abs(g, x)]));
-  const outside = ops.abs(g, x);
-  assert.deepEqual([first!.name, second!.name, outside.name], ['layers.0.attn.abs', 'layers.0.attn.abs~1', 'abs']);
+  const [first, second] = g.within('layers.0', () => g.within('attn', () => [ops.tanh(g, x), ops.tanh(g, x)]));
+  const outside = ops.tanh(g, x);
+  assert.deepEqual([first!.name, second!.name, outside.name], ['layers.0.attn.tanh', 'layers.0.attn.tanh~1', 'tanh']);
 });
 
 test('the path is left when building fails', () => {

@@ -30,6 +30,7 @@ test('the model: its IR version, its operator sets, one graph', () => {
     [
       ['', 21],
       ['com.microsoft', 1],
+      ['switchyard', 1],
     ],
   );
   assert.equal(model.all(7).length, 1);
