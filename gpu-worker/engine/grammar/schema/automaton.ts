@@ -10,7 +10,7 @@ import type { CodePoints, Pattern } from './pattern.ts';
 import { SchemaProblem } from './problem.ts';
 
 /** States of one automaton; each takes up to some hundredths of a second to compile. */
-const MAX_STATES = 4000;
+const MAX_STATES = 20_000;
 const MAX_NODES = 100_000;
 
 interface Node {
@@ -98,19 +98,43 @@ interface State {
   ends: boolean;
 }
 
-/** The rules of a pattern, the first of which is `name` itself. */
+/** The rules of a pattern, the first of which is `name` itself. What can only go on in one way goes on in the same rule. */
 export function rulesOf(pattern: Pattern, name: string): string[] {
   const states = usefulStates(deterministic(pattern));
   if (!states.has(0)) throw new SchemaProblem('invalid', '', 'a pattern that no text can match');
   const nameOf = (state: number) => (state === 0 ? name : `${name}_${state}`);
-  return [...states].map(([id, { edges, ends }]) => {
+  const rules: string[] = [];
+  // Grows while it is walked: states that have a rule of their own.
+  const own = new Set([0]);
+  for (const id of own) {
+    const { edges, ends } = states.get(id)!;
     const forms = [...edges].map(([target, ranges]) => {
-      const next = states.get(target)!;
-      const last = next.ends && next.edges.size === 0;
-      return last ? classOf(ranges) : `${classOf(ranges)} ${nameOf(target)}`;
+      const { text, at } = straightOn(states, target);
+      const parts = [classOf(ranges), ...(text ? [`"${text}"`] : [])];
+      if (at !== null) {
+        own.add(at);
+        parts.push(nameOf(at));
+      }
+      return parts.join(' ');
     });
-    return `${nameOf(id)} ::= ${[...forms, ...(ends ? ['""'] : [])].join(' | ')}`;
-  });
+    rules.push(`${nameOf(id)} ::= ${[...forms, ...(ends ? ['""'] : [])].join(' | ')}`);
+  }
+  return rules;
+}
+
+/** The only text from a state on, and the state after it; null: the end. */
+function straightOn(states: ReadonlyMap<number, State>, from: number): { text: string; at: number | null } {
+  let text = '';
+  for (let at = from; ; ) {
+    const { edges, ends } = states.get(at)!;
+    const [only, ...others] = edges;
+    if (!only) return { text, at: null };
+    const [target, [range, ...ranges]] = only;
+    const single = range![0] === range![1] && range![0] < ASCII_END && ranges.length === 0;
+    if (ends || others.length > 0 || !single) return { text, at };
+    text += byte(range![0]);
+    at = target;
+  }
 }
 
 function deterministic(pattern: Pattern): State[] {
