@@ -10,7 +10,14 @@ import type { Env } from '../env.ts';
 import { database } from '../storage/database.ts';
 import { apiKeys, tenants } from '../storage/schema.ts';
 
-export type Principal = { kind: 'admin' } | { kind: 'tenant'; tenant: { id: string; name: string; metered: boolean }; keyId: string };
+interface Caller {
+  id: string;
+  name: string;
+  metered: boolean;
+  weight: number;
+}
+
+export type Principal = { kind: 'admin' } | { kind: 'tenant'; tenant: Caller; keyId: string };
 
 const CACHE_MS = 5_000;
 const CACHE_ENTRIES = 10_000;
@@ -63,6 +70,6 @@ async function lookUp(env: Env, key: string, hash: string): Promise<Principal | 
     .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
     .get();
   if (!row || !equalHex(hash, row.hash)) return null;
-  const { id: tenantId, name, creditNano, budgetNano } = row.tenant;
-  return { kind: 'tenant', tenant: { id: tenantId, name, metered: creditNano !== null || budgetNano !== null }, keyId: id };
+  const { id: tenantId, name, creditNano, budgetNano, weight } = row.tenant;
+  return { kind: 'tenant', tenant: { id: tenantId, name, metered: creditNano !== null || budgetNano !== null, weight }, keyId: id };
 }

@@ -15,6 +15,7 @@ import { check } from '../middleware/body.ts';
 import { type Asked, resolve } from '../registry/resolve.ts';
 import { responseWork } from '../responses/request.ts';
 import { toResponse } from '../responses/respond.ts';
+import { getTenant } from '../tenancy/tenants.ts';
 import { chatWork, completionWork, type Work } from '../upstream/admission.ts';
 import { callWorker } from '../upstream/call.ts';
 import { type LiveWorker, order } from '../upstream/placement.ts';
@@ -52,15 +53,15 @@ const asIs = async (answer: Response): Promise<Response> => answer;
 function prepare({ endpoint, body, requestId }: LineRequest): Prepared {
   switch (endpoint) {
     case '/v1/chat/completions': {
-      const request = unstreamed(check(ChatRequest, body));
+      const request = ofBatch(check(ChatRequest, body));
       return { work: chatWork(request), adapters: request.adapters, finish: asIs };
     }
     case '/v1/completions': {
-      const request = unstreamed(check(CompletionRequest, body));
+      const request = ofBatch(check(CompletionRequest, body));
       return { work: completionWork(request), adapters: request.adapters, finish: asIs };
     }
     case '/v1/responses': {
-      const request = unstreamed(check(ResponsesRequest, body));
+      const request = ofBatch(check(ResponsesRequest, body));
       return { work: responseWork(request), adapters: request.adapters, finish: (answer) => toResponse(request, requestId, answer) };
     }
     default:
@@ -68,9 +69,13 @@ function prepare({ endpoint, body, requestId }: LineRequest): Prepared {
   }
 }
 
-function unstreamed<T extends { stream?: boolean | null | undefined }>(request: T): T {
-  if (!request.stream) return request;
-  throw new Failure({ kind: 'unsupported', message: 'stream is not supported in a batch: leave it out.', param: 'stream' });
+type Decidable = { stream?: boolean | null | undefined; service_tier?: 'default' | 'flex' | null | undefined };
+
+/** Refuses what a batch decides for all its requests. */
+function ofBatch<T extends Decidable>(request: T): T {
+  const refused = request.stream ? 'stream' : request.service_tier === 'flex' ? 'service_tier' : null;
+  if (refused === null) return request;
+  throw new Failure({ kind: 'unsupported', message: `${refused} is not supported in a batch: leave it out.`, param: refused });
 }
 
 /** Sends the line under a new id. Rejects only when `signal` was aborted; the line is then withdrawn from its worker. */
@@ -96,7 +101,10 @@ async function settled<T>(env: Env, line: LineRequest, signal: AbortSignal, work
 async function ask(env: Env, line: LineRequest, signal: AbortSignal): Promise<LineOutcome> {
   const { work, adapters: mixture, finish } = prepare(line);
   const workers = await liveWorkers(env);
-  const { base, adapters } = await resolve(env, line.tenant, { model: work.model, adapters: mixture }, workers);
+  const [{ base, adapters }, { weight }] = await Promise.all([
+    resolve(env, line.tenant, { model: work.model, adapters: mixture }, workers),
+    getTenant(env, line.tenant),
+  ]);
   const request: GenerateRequest = {
     request_id: line.requestId,
     tenant: line.tenant,
@@ -106,6 +114,8 @@ async function ask(env: Env, line: LineRequest, signal: AbortSignal): Promise<Li
     adapters,
     ...work,
     priority: 'batch',
+    from_batch: true,
+    tenant_weight: weight,
     deadline: line.deadline,
   };
   const [worker] = order(workers, base.revision, adapters[0]?.digest ?? null);

@@ -95,7 +95,7 @@ export class Ledger extends DurableObject<Env> {
     this.ctx.storage.transactionSync(() => {
       this.#sql.exec('INSERT INTO account VALUES (1, ?, NULL, NULL) ON CONFLICT DO NOTHING', tenant);
       for (const record of records) {
-        if (record.priority === 'batch') this.#settleJudged(record);
+        if (record.from_batch) this.#settleJudged(record);
         else this.#settleOne(record, true);
       }
     });

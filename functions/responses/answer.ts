@@ -44,7 +44,7 @@ export function begun(request: ResponsesRequest, requestId: string, now: number)
     background: false,
     previous_response_id: null,
     reasoning: { effort: null, summary: null },
-    service_tier: 'default',
+    service_tier: request.service_tier ?? 'default',
     truncation: 'disabled',
   };
 }

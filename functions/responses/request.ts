@@ -18,7 +18,7 @@ export function responseWork(request: ResponsesRequest): Work {
 }
 
 function toChat(request: ResponsesRequest) {
-  const { model, temperature, top_p, stream, adapters, parallel_tool_calls } = request;
+  const { model, temperature, top_p, stream, adapters, parallel_tool_calls, service_tier } = request;
   const choice = request.tool_choice;
   return {
     model,
@@ -27,6 +27,7 @@ function toChat(request: ResponsesRequest) {
     stream,
     adapters,
     parallel_tool_calls,
+    service_tier,
     messages: toMessages(request),
     max_completion_tokens: request.max_output_tokens,
     response_format: toResponseFormat(request.text?.format),

@@ -1,13 +1,13 @@
 /** The administrator's routes: tenants, their keys, reconciliation. */
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';
-import { CreateKey, CreateTenant, Key, Tenant } from '../../shared/contract/admin.ts';
+import { CreateKey, CreateTenant, Key, Tenant, UpdateTenant } from '../../shared/contract/admin.ts';
 import { Reconciliation } from '../../shared/contract/billing.ts';
 import { reconcile } from '../billing/reconcile.ts';
 import type { AppEnv } from '../env.ts';
 import { adminKey } from '../middleware/authenticate.ts';
 import { readJson } from '../middleware/body.ts';
-import { createKey, createTenant, getTenant, listKeys, listTenants, revokeKey } from '../tenancy/tenants.ts';
+import { createKey, createTenant, getTenant, listKeys, listTenants, revokeKey, updateTenant } from '../tenancy/tenants.ts';
 import { describe, listOf } from './describe.ts';
 
 export const admin = new OpenAPIHono<AppEnv>();
@@ -26,6 +26,14 @@ describe(admin, { method: 'get', path: '/v1/admin/tenants', summary: 'List tenan
 admin.get('/v1/admin/tenants', async (c) => c.json({ object: 'list', data: await listTenants(c.env) }));
 describe(admin, { method: 'get', path: '/v1/admin/tenants/{id}', summary: 'Describe a tenant', answer: Tenant });
 admin.get('/v1/admin/tenants/:id', async (c) => c.json(await getTenant(c.env, c.req.param('id'))));
+describe(admin, {
+  method: 'patch',
+  path: '/v1/admin/tenants/{id}',
+  summary: "Change a tenant's name or weight",
+  body: UpdateTenant,
+  answer: Tenant,
+});
+admin.patch('/v1/admin/tenants/:id', async (c) => c.json(await updateTenant(c.env, c.req.param('id'), await readJson(c, UpdateTenant))));
 
 describe(admin, {
   method: 'post',

@@ -1,5 +1,5 @@
 /** D1 tables as drizzle sees them; migrations/ is what creates them. Times are milliseconds since the epoch. */
-import { integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core';
+import { integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core';
 import type { FilePurpose } from '../../shared/contract/files.ts';
 import type { AdapterCard } from '../../shared/contract/worker.ts';
 
@@ -10,6 +10,8 @@ export const tenants = sqliteTable('tenants', {
   creditNano: integer('credit_nano'),
   /** Most that may be spent in a calendar month (UTC); null: no cap. */
   budgetNano: integer('budget_nano'),
+  /** Share of a busy worker, relative to other tenants'. */
+  weight: real().notNull(),
   createdAt: integer('created_at').notNull(),
 });
 

@@ -2,7 +2,7 @@
 import { and, asc, eq, isNull } from 'drizzle-orm';
 import type { z } from 'zod';
 import { NANO, nanoOfUsd } from '../../shared/billing/amounts.ts';
-import type { CreateTenant, Key, Tenant } from '../../shared/contract/admin.ts';
+import type { CreateTenant, Key, Tenant, UpdateTenant } from '../../shared/contract/admin.ts';
 import { Failure } from '../../shared/errors.ts';
 import { newTenantId } from '../../shared/ids.ts';
 import { mintKey } from '../auth/keys.ts';
@@ -16,7 +16,7 @@ type TenantRow = typeof tenants.$inferSelect;
 export async function createTenant(env: Env, input: z.infer<typeof CreateTenant>): Promise<Tenant & { key: string }> {
   const usdToNano = (usd: number | null | undefined) => (usd == null ? null : nanoOfUsd(usd));
   const limits = { creditNano: usdToNano(input.credit), budgetNano: usdToNano(input.budget) };
-  const row: TenantRow = { id: newTenantId(), name: input.name, ...limits, createdAt: Date.now() };
+  const row: TenantRow = { id: newTenantId(), name: input.name, weight: input.weight ?? 1, ...limits, createdAt: Date.now() };
   await ledgerOf(env, row.id).open(row.id, limits);
   const { id, key, hash } = await mintKey();
   const db = database(env);
@@ -34,6 +34,13 @@ export async function listTenants(env: Env): Promise<Tenant[]> {
 /** Throws Failure 'not_found'. */
 export async function getTenant(env: Env, id: string): Promise<Tenant> {
   const row = await database(env).select().from(tenants).where(eq(tenants.id, id)).get();
+  if (!row) throw notFound('tenant', id);
+  return toTenant(row);
+}
+
+/** Keys that are remembered go on with what was for a few seconds. Throws Failure 'not_found'. */
+export async function updateTenant(env: Env, id: string, changes: z.infer<typeof UpdateTenant>): Promise<Tenant> {
+  const row = await database(env).update(tenants).set(changes).where(eq(tenants.id, id)).returning().get();
   if (!row) throw notFound('tenant', id);
   return toTenant(row);
 }
@@ -76,7 +83,8 @@ const usd = (nano: number | null) => (nano === null ? null : nano / NANO);
 const seconds = (ms: number) => Math.floor(ms / 1000);
 
 function toTenant(row: TenantRow): Tenant {
-  return { id: row.id, name: row.name, credit: usd(row.creditNano), budget: usd(row.budgetNano), created: seconds(row.createdAt) };
+  const { id, name, weight } = row;
+  return { id, name, weight, credit: usd(row.creditNano), budget: usd(row.budgetNano), created: seconds(row.createdAt) };
 }
 
 function toKey(row: typeof apiKeys.$inferSelect): Key {

@@ -4,8 +4,20 @@ import type { ChatMessageInput } from '../../shared/contract/openai-messages.ts'
 import { type FunctionDefinition, namedFunction, type ResponseFormatInput } from '../../shared/contract/openai-tools.ts';
 import type { ChatMessage, GenerateRequest, ResponseFormat, Tool, ToolChoice } from '../../shared/contract/worker.ts';
 
-/** A request's own part of a GenerateRequest: everything but who asks and what the names mean. */
-export type Work = Omit<GenerateRequest, 'request_id' | 'tenant' | 'key_id' | 'base' | 'base_revision' | 'adapters'>;
+/** What a GenerateRequest says beside the client's body: who asks, on which way and until when, and what the names mean. */
+type Circumstances =
+  | 'request_id'
+  | 'tenant'
+  | 'key_id'
+  | 'tenant_weight'
+  | 'from_batch'
+  | 'deadline'
+  | 'base'
+  | 'base_revision'
+  | 'adapters';
+
+/** A request's own part of a GenerateRequest. */
+export type Work = Omit<GenerateRequest, Circumstances>;
 
 /** OpenAI's default for text completions. */
 const DEFAULT_COMPLETION_TOKENS = 16;
@@ -22,9 +34,7 @@ function common(request: ChatRequest | CompletionRequest) {
     presence_penalty: request.presence_penalty ?? 0,
     repetition_penalty: request.repetition_penalty ?? 1,
     logit_bias: Object.entries(request.logit_bias ?? {}).map(([id, bias]): [number, number] => [Number(id), bias]),
-    priority: 'interactive' as const,
-    tenant_weight: 1,
-    deadline: null,
+    priority: request.service_tier === 'flex' ? ('batch' as const) : ('interactive' as const),
     seed: request.seed ?? null,
     stop: typeof request.stop === 'string' ? [request.stop] : (request.stop ?? []),
     ignore_eos: request.ignore_eos ?? false,

@@ -9,6 +9,7 @@ import type { AppEnv } from '../env.ts';
 import { tenantOf } from '../middleware/authenticate.ts';
 import { type Asked, guessed, isSame, type Resolved, resolve } from '../registry/resolve.ts';
 import type { Work } from './admission.ts';
+import { deadlineOf } from './deadline.ts';
 import { generate } from './generate.ts';
 import type { LiveWorker } from './placement.ts';
 import { liveWorkers, noWorker, recentWorkers } from './snapshot.ts';
@@ -80,6 +81,10 @@ function start(
     request_id: c.get('requestId'),
     tenant: tenant.id,
     key_id: keyId,
+    tenant_weight: tenant.weight,
+    from_batch: false,
+    // Whoever may come back for the answer waits however long it takes.
+    deadline: leaves && deadlineOf(c.req.raw.headers, c.get('arrived')),
     base: base.id,
     base_revision: base.revision,
     adapters,

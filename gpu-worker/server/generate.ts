@@ -54,7 +54,7 @@ export function generateHandler(options: GenerateOptions) {
 
   return async function generate(body: Uint8Array, response: ServerResponse): Promise<void> {
     const request = parseJson(GenerateRequest, body, 'generate');
-    if (request.priority === 'batch' && !request.stream) {
+    if (request.from_batch) {
       const whole = async (cancelled: AbortSignal) => {
         const answer = Promise.withResolvers<unknown>();
         await run(request, (writer) => wholeAnswer(answer.resolve, writer, request), cancelled);
@@ -105,7 +105,7 @@ export function generateHandler(options: GenerateOptions) {
       const done = await new Promise<Done>((resolve, reject) => {
         let first = true;
         let failure: unknown;
-        const account = { tenant: request.tenant, keyId: request.key_id, model: request.model };
+        const account = { tenant: request.tenant, keyId: request.key_id, model: request.model, fromBatch: request.from_batch };
         const sampling = samplingOf(request);
         const { request_id: id, best_of: n, adapters, priority, deadline, tenant_weight: tenantWeight } = request;
         const rest = { priority, deadline, tenantWeight, adapters, sampling, grammar };

@@ -3,7 +3,7 @@
  * engine thread appends whole steps; this side folds lines into state, the same way while the worker
  * runs and when it replays the file after a crash.
  *
- *   {"t":"start","id","account":{tenant,keyId,model},"base","base_revision","adapters":[{digest,weight}],"priority"}
+ *   {"t":"start","id","account":{tenant,keyId,model,fromBatch},"base","base_revision","adapters":[{digest,weight}],"priority"}
  *   {"t":"commit","id","p":prompt tokens,"c":completion tokens,"k":cached prompt tokens}
  *   {"t":"end","id","outcome":"finished"|"cancelled"|"failed"|"expired","at":ms}
  */
@@ -16,7 +16,7 @@ const Line = z.discriminatedUnion('t', [
   z.strictObject({
     t: z.literal('start'),
     id: RequestId,
-    account: z.strictObject({ tenant: TenantId, keyId: z.string(), model: z.string() }),
+    account: z.strictObject({ tenant: TenantId, keyId: z.string(), model: z.string(), fromBatch: z.boolean().default(false) }),
     base: z.string(),
     base_revision: Digest,
     adapters: z.array(AdapterRef),
@@ -59,6 +59,7 @@ export class Journal {
         base_revision: line.base_revision,
         adapters: line.adapters,
         priority: line.priority,
+        from_batch: line.account.fromBatch,
         prompt_tokens: 0,
         cached_tokens: 0,
         completion_tokens: 0,

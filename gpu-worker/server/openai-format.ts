@@ -47,6 +47,7 @@ export class ResponseWriter {
       created: Math.floor(now / 1000),
       model: request.model,
       system_fingerprint: `fp_${request.base_revision.slice(0, 12)}`,
+      service_tier: request.priority === 'batch' && !request.from_batch ? 'flex' : 'default',
     };
   }
 

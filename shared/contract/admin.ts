@@ -4,8 +4,15 @@ import { MAX_USD } from '../billing/amounts.ts';
 
 const Usd = z.number().min(0).max(MAX_USD);
 
+const Name = z.string().min(1).max(200);
+
+/** A tenant's share of a busy worker, relative to other tenants'. */
+const Weight = z.number().min(0.01).max(1000);
+
 export const CreateTenant = z.strictObject({
-  name: z.string().min(1).max(200),
+  name: Name,
+  /** 1 without it. */
+  weight: Weight.nullish(),
   /** Prepaid amount in USD; without it the tenant is billed afterwards. */
   credit: Usd.nullish(),
   /** Most that the tenant may spend in a calendar month (UTC), in USD. */
@@ -20,11 +27,17 @@ export const CreateTenant = z.strictObject({
     }),
 });
 
-export const CreateKey = z.strictObject({ name: z.string().min(1).max(200).nullish() });
+/** What is left out stays as it is. */
+export const UpdateTenant = z
+  .strictObject({ name: Name.optional(), weight: Weight.optional() })
+  .refine(({ name, weight }) => name !== undefined || weight !== undefined, 'expected name or weight');
+
+export const CreateKey = z.strictObject({ name: Name.nullish() });
 
 export const Tenant = z.strictObject({
   id: z.string(),
   name: z.string(),
+  weight: z.number(),
   credit: z.number().nullable(),
   budget: z.number().nullable(),
   created: z.number(),

@@ -45,7 +45,7 @@ export type Priority = 'interactive' | 'batch';
 export interface EngineRequest {
   id: string;
   /** Opaque to the engine; written to its journal so that a crash loses nothing of the bill. */
-  account: { tenant: string; keyId: string; model: string };
+  account: { tenant: string; keyId: string; model: string; fromBatch: boolean };
   priority: Priority;
   /** Share of the machine under contention, relative to other tenants'. */
   tenantWeight: number;

@@ -35,6 +35,18 @@ export const onlyType = (honoured: string, what: string) =>
     if (type !== honoured) refuse(ctx, `${what} of type ${JSON.stringify(type.slice(0, 40))} are not supported: only "${honoured}" is`);
   });
 
+/** What is asked of OpenAI's tiers: `flex` waits for idle capacity at a lower price; `auto` is `default` here. */
+export const ServiceTier = z
+  .enum(['auto', 'default', 'flex', 'scale', 'priority'])
+  .superRefine((tier, ctx) => {
+    if (tier === 'scale' || tier === 'priority')
+      refuse(ctx, `service_tier "${tier}" is not supported here: only "auto", "default" and "flex" are`);
+  })
+  .transform((tier) => (tier === 'flex' ? 'flex' : 'default'));
+
+/** The tier that served a request. */
+export const ServedTier = z.enum(['default', 'flex']);
+
 /** A request's or an object's own notes, in OpenAI's bounds: 16 pairs, keys of 64 and values of 512 characters. */
 export const Metadata = z
   .record(z.string().min(1).max(64), z.string().max(512))

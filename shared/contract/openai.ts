@@ -4,7 +4,7 @@
  * name. Unknown fields are refused too. `null` means the same as leaving a field out, as at OpenAI.
  */
 import { z } from 'zod';
-import { equals, isEmpty, Metadata, onlyNeutral, refuse } from './fields.ts';
+import { equals, isEmpty, Metadata, onlyNeutral, refuse, ServedTier, ServiceTier } from './fields.ts';
 import { ChatMessages } from './openai-messages.ts';
 import { namedFunction, ResponseFormatInput, ToolChoiceInput, Tools } from './openai-tools.ts';
 import { Receipt } from './worker.ts';
@@ -58,6 +58,8 @@ const shared = {
   /** vLLM's: 0 is off. */
   min_p: z.number().min(0).max(1).nullish(),
   logit_bias: LogitBias.nullish(),
+  /** OpenAI has it for chat only. */
+  service_tier: ServiceTier.nullish(),
 };
 
 const MAX_PROMPTS = 128;
@@ -113,7 +115,6 @@ export const ChatRequest = z
     functions: onlyNeutral('functions', isEmpty),
     function_call: onlyNeutral('function_call', equals('none', 'auto')),
     modalities: onlyNeutral('modalities', (v) => Array.isArray(v) && v.length === 1 && v[0] === 'text'),
-    service_tier: onlyNeutral('service_tier', equals('auto', 'default')),
     store: onlyNeutral('store', equals(false)),
     /** Kept with stored completions at OpenAI; nothing is stored here, so it is checked and goes no further. */
     metadata: Metadata.nullish(),
@@ -161,7 +162,7 @@ const Usage = z.object({
   completion_tokens_details: z.object({ reasoning_tokens: count }).optional(),
 });
 
-const answer = { id: z.string(), created: count, model: z.string(), usage: Usage, switchyard: Receipt };
+const answer = { id: z.string(), created: count, model: z.string(), service_tier: ServedTier, usage: Usage, switchyard: Receipt };
 const FinishReason = z.enum(['stop', 'length']);
 const CalledFunction = z.object({
   id: z.string(),

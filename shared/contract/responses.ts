@@ -3,7 +3,7 @@
  * documented field is honoured, accepted only with the value that asks for nothing, or refused by name.
  */
 import { z } from 'zod';
-import { equals, isEmpty, Metadata, onlyNeutral, refuse } from './fields.ts';
+import { equals, isEmpty, Metadata, onlyNeutral, refuse, ServedTier, ServiceTier } from './fields.ts';
 import { Receipt } from './worker.ts';
 
 const count = z.number().int().nonnegative();
@@ -158,7 +158,7 @@ export const ResponsesRequest = z.strictObject({
   prompt_cache_options: onlyNeutral('prompt_cache_options', isEmpty),
   prompt_cache_retention: onlyNeutral('prompt_cache_retention', equals('in_memory', 'in-memory')),
   reasoning: onlyNeutral('reasoning', isEmpty),
-  service_tier: onlyNeutral('service_tier', equals('auto', 'default')),
+  service_tier: ServiceTier.nullish(),
   truncation: onlyNeutral('truncation', equals('disabled')),
 });
 export type ResponsesRequest = z.infer<typeof ResponsesRequest>;
@@ -230,7 +230,7 @@ export const ResponseObject = z.object({
   background: z.literal(false),
   previous_response_id: z.null(),
   reasoning: z.object({ effort: z.null(), summary: z.null() }),
-  service_tier: z.literal('default'),
+  service_tier: ServedTier,
   truncation: z.literal('disabled'),
   switchyard: Receipt.optional(),
 });

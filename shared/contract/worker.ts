@@ -103,9 +103,11 @@ export const GenerateRequest = z.strictObject({
   logit_bias: z.array(z.tuple([count, z.number().min(-100).max(100)])).max(1024),
   response_format: ResponseFormat,
   priority: Priority,
+  /** A request of /v1/batches: it outlives its connection, and its batch says whether it is paid. */
+  from_batch: z.boolean(),
   /** The tenant's share of a busy worker, relative to other tenants'. */
   tenant_weight: z.number().gt(0).max(1000),
-  /** Milliseconds since the epoch after which an answer is of no use. */
+  /** Milliseconds since the epoch by which it must have begun to be of use; null: whenever. */
   deadline: count.nullable(),
   seed: z.number().int().nullable(),
   stop: z.array(z.string().min(1)).max(16),
@@ -173,6 +175,7 @@ export const UsageRecord = z.strictObject({
   adapters: z.array(AdapterRef),
   /** Decides the price. Records of older workers lack it. */
   priority: Priority.default('interactive'),
+  from_batch: z.boolean().default(false),
   prompt_tokens: count,
   cached_tokens: count,
   completion_tokens: count,

@@ -36,6 +36,7 @@ async function directCall({ stack }: Bench, prompt: string, worker: string): Pro
     logit_bias: [],
     response_format: { type: 'text' },
     priority: 'interactive',
+    from_batch: false,
     tenant_weight: 1,
     deadline: null,
     seed: null,

@@ -40,7 +40,7 @@ export class BenchEngine {
   readonly #engine: Engine;
   readonly #base: BenchBase;
   readonly #folder: string;
-  readonly #account = { tenant: newTenantId(), keyId: 'bench', model: 'bench' };
+  readonly #account = { tenant: newTenantId(), keyId: 'bench', model: 'bench', fromBatch: false };
 
   private constructor(engine: Engine, base: BenchBase, folder: string) {
     this.#engine = engine;

@@ -144,7 +144,7 @@ test('nor does it matter how short of memory and time the engine is, what it fin
   const kvBytes = 30 * bytesPerPage(config, 'f16');
   await using short = await open({ basePath: basePath(), precision: 'auto', rows: 5, kvBytes, stepMs: 10 });
   for (const factor of [1, 0.5]) for (const name of ADAPTERS) await loadAdapter(short.engine, name, factor);
-  const account = { tenant: newTenantId(), keyId: 'key', model: 'base' };
+  const account = { tenant: newTenantId(), keyId: 'key', model: 'base', fromBatch: false };
   // Each kind at batch priority, and soon after it another one that takes its row.
   const asked = [...KINDS.keys()].flatMap((kind) => {
     const later = (kind + 9) % KINDS.length;

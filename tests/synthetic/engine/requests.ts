@@ -34,7 +34,7 @@ export function requestOf(
 ): EngineRequest {
   return {
     id: newRequestId(),
-    account: { tenant, keyId: 'key', model: 'base' },
+    account: { tenant, keyId: 'key', model: 'base', fromBatch: false },
     base: 'base',
     prompts,
     n,

@@ -15,7 +15,7 @@ const REVISION = 'ab'.repeat(32);
 const DIGEST = 'cd'.repeat(32);
 
 function request(): EngineRequest {
-  const account = { tenant: newTenantId(), keyId: 'key', model: 'support@2' };
+  const account = { tenant: newTenantId(), keyId: 'key', model: 'support@2', fromBatch: true };
   return { ...requestOf([[1]], { adapters: [{ digest: DIGEST, weight: -0.5 }] }), id: newRequestId(), account };
 }
 
@@ -67,8 +67,8 @@ test('any course of requests reads back as the sums of its commits', (t) => {
         );
         assert.deepEqual(record.adapters, sent.adapters);
         assert.deepEqual(
-          [record.tenant, record.key_id, record.model, record.base_revision],
-          [sent.account.tenant, 'key', 'support@2', REVISION],
+          [record.tenant, record.key_id, record.model, record.base_revision, record.from_batch],
+          [sent.account.tenant, 'key', 'support@2', REVISION, true],
         );
       }
     }),

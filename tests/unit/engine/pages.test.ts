@@ -86,7 +86,7 @@ test('idle content goes only when nothing is free, the one idle for longest firs
 
 const REVISION = 'ab'.repeat(32);
 const request = (tenant: string, adapters: { digest: string; weight: number }[] = []) => ({
-  account: { tenant, keyId: 'key', model: 'm' },
+  account: { tenant, keyId: 'key', model: 'm', fromBatch: false },
   adapters,
 });
 const scope = (tenant: string, adapters?: { digest: string; weight: number }[]) => scopeOf(request(tenant, adapters), REVISION, 'int8');

@@ -64,6 +64,7 @@ test('a chat completion', async () => {
     object: 'chat.completion',
     model: 'bytes',
     system_fingerprint: 'fp_bbbbbbbbbbbb',
+    service_tier: 'default',
     choices: [
       {
         index: 0,
@@ -87,6 +88,7 @@ test('a chat stream: role first, silent steps left out, receipt with finish_reas
     object: 'chat.completion.chunk',
     model: 'bytes',
     system_fingerprint: 'fp_bbbbbbbbbbbb',
+    service_tier: 'default',
   };
   const chunk = (delta: object, finish_reason: string | null = null) => ({
     ...head,
@@ -287,6 +289,18 @@ test('sampling, format and choices reach the engine', async () => {
   const { frequencyPenalty, presencePenalty, repetitionPenalty, minP, logitBias } = sampling;
   assert.deepEqual([frequencyPenalty, presencePenalty, repetitionPenalty, minP, logitBias], [0.5, -1, 1.5, 0.1, [[5, -100]]]);
   assert.deepEqual([grammar, priority, tenantWeight, deadline], [{ kind: 'json_object' }, 'batch', 2, 5]);
+});
+
+test('an answer says which tier served it; batches have none of their own', async () => {
+  await using worker = await startWorker(sayingHello, byteText());
+  const tierOf = async (more: Parameters<typeof generateRequest>[0]) =>
+    ((await bodyOf(await worker.generate(generateRequest(more)))) as { service_tier?: unknown }).service_tier;
+  assert.equal(await tierOf({}), 'default');
+  assert.equal(await tierOf({ priority: 'batch' }), 'flex');
+  assert.equal(await tierOf({ priority: 'batch', from_batch: true }), 'default');
+  const events = await eventsOf(await worker.generate(generateRequest({ priority: 'batch', stream: true })));
+  const chunks = events.slice(0, -1) as { service_tier?: unknown }[];
+  assert.ok(chunks.length > 0 && chunks.every((chunk) => chunk.service_tier === 'flex'));
 });
 
 test('a bias on a token that the base does not have is refused', async () => {

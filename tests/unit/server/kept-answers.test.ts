@@ -25,7 +25,7 @@ const finish = ({ step }: Played) =>
     done(3, 1),
   );
 
-const batch = generateRequest({ priority: 'batch' });
+const batch = generateRequest({ priority: 'batch', from_batch: true });
 
 async function call(url: string, path: string, requestId: string): Promise<Response> {
   const body = new TextEncoder().encode(JSON.stringify({ request_id: requestId }));
@@ -55,15 +55,17 @@ test('whoever comes back gets the answer, whether it was done by then or not', a
   assert.equal(submitted.length, 1);
 });
 
-test('an interactive request ends with its connection', async () => {
-  const { engine, first } = waitingEngine();
-  await using worker = await startWorker(engine, byteText());
-  const client = new AbortController();
-  const left = worker.generate(generateRequest(), client.signal).catch(() => null);
-  const played = await first;
-  client.abort();
-  await Promise.all([left, played.cancelled]);
-});
+for (const priority of ['interactive', 'batch'] as const) {
+  test(`a request of its own ends with its connection: ${priority}`, async () => {
+    const { engine, first } = waitingEngine();
+    await using worker = await startWorker(engine, byteText());
+    const client = new AbortController();
+    const left = worker.generate(generateRequest({ priority }), client.signal).catch(() => null);
+    const played = await first;
+    client.abort();
+    await Promise.all([left, played.cancelled]);
+  });
+}
 
 test('cancelling ends it; what was never here is 404', async () => {
   const { engine, first } = waitingEngine();

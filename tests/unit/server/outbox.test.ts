@@ -45,7 +45,7 @@ const runs = fc
 const start = ({ request, tenant }: Run) => ({
   t: 'start',
   id: requestId(request),
-  account: { tenant, keyId: 'key', model: 'm' },
+  account: { tenant, keyId: 'key', model: 'm', fromBatch: false },
   base: 'b',
   base_revision: 'a'.repeat(64),
   adapters: [],

@@ -124,6 +124,7 @@ export function generateRequest(more: Partial<GenerateRequest> = {}): GenerateRe
     logit_bias: [],
     response_format: { type: 'text' },
     priority: 'interactive',
+    from_batch: false,
     tenant_weight: 1,
     deadline: null,
     seed: null,

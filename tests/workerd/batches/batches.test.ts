@@ -53,7 +53,7 @@ test('every request of the file is answered once, at batch priority, with its ow
   }
   assert.equal(peer.generated.length, 25);
   assert.equal(new Set(peer.generated.map((g) => g.request_id)).size, 25);
-  for (const g of peer.generated) assert.deepEqual([g.priority, g.deadline, g.tenant], ['batch', done.expires_at! * 1000, tenant.id]);
+  for (const g of peer.generated) assert.deepEqual([g.priority, g.from_batch, g.deadline, g.tenant], ['batch', true, done.expires_at! * 1000, tenant.id]);
   const output = await client.openai.files.retrieve(done.output_file_id!);
   assert.deepEqual([output.purpose, output.filename], ['batch_output', `${made.id}_output.jsonl`]);
 });

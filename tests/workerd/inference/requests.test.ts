@@ -65,7 +65,7 @@ test('a chat request reaches the worker with every honoured field', async () => 
       [7, -100],
       [12, 2.5],
     ],
-    ...{ response_format: { type: 'text' }, priority: 'interactive', tenant_weight: 1, deadline: null },
+    ...{ response_format: { type: 'text' }, priority: 'interactive', from_batch: false, tenant_weight: 1, deadline: null },
   });
 });
 
@@ -209,7 +209,8 @@ test('what is not honoured is refused by name', async () => {
     [{ store: true }, 'store'],
     [{ prompt_cache_retention: '24h' }, 'prompt_cache_retention'],
     [{ stream: true, stream_options: { include_obfuscation: true } }, 'stream_options.include_obfuscation'],
-    [{ service_tier: 'flex' }, 'service_tier'],
+    [{ service_tier: 'priority' }, 'service_tier'],
+    [{ service_tier: 'scale' }, 'service_tier'],
     [{ modalities: ['audio'] }, 'modalities'],
     [{ reasoning_effort: 'high' }, 'reasoning_effort'],
     [{ messages: [{ role: 'function', name: 'f', content: 'x' }] }, 'messages.0.role'],
@@ -257,6 +258,7 @@ test('values out of range and unknown fields are 400 and name the field', async 
     [{ min_p: 1.5 }, 'min_p'],
     [{ logit_bias: { 5: 101 } }, 'logit_bias.5'],
     [{ logit_bias: { five: 1 } }, 'logit_bias.five'],
+    [{ service_tier: 'fast' }, 'service_tier'],
     [{ metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [i, ''])) }, 'metadata'],
     [{ response_format: { type: 'yaml' } }, 'response_format.type'],
     [{ response_format: { type: 'json_schema' } }, 'response_format.json_schema'],

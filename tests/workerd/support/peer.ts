@@ -158,9 +158,9 @@ export function sealResult(request: SealRequest): SealResult {
 
 /** What an engine would report of `request`. */
 export function usageOf(request: GenerateRequest, tokens: { prompt: number; completion: number; cached?: number }): UsageRecord {
-  const { request_id, tenant, key_id, model, base, base_revision, adapters, priority } = request;
+  const { request_id, tenant, key_id, model, base, base_revision, adapters, priority, from_batch } = request;
   return {
-    ...{ request_id, tenant, key_id, model, base, base_revision, adapters, priority },
+    ...{ request_id, tenant, key_id, model, base, base_revision, adapters, priority, from_batch },
     prompt_tokens: tokens.prompt,
     cached_tokens: tokens.cached ?? 0,
     completion_tokens: tokens.completion,

@@ -1,0 +1,2 @@
+-- A tenant's share of a busy worker, relative to other tenants'.
+ALTER TABLE tenants ADD COLUMN weight REAL NOT NULL DEFAULT 1;
