@@ -27,7 +27,7 @@ const CONCURRENCY = 4;
 /** Batches of one tenant that may wait or run. */
 const MOST_OPEN = 100;
 /** Workers may break on a request so often before that is its answer; each time it waits twice as long. */
-const MOST_ATTEMPTS = 5;
+const MOST_ATTEMPTS = 3;
 const FIRST_RETRY_MS = 500;
 /** How long after a kill the alarm rings. */
 const BEAT_MS = 2_000;

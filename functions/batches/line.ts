@@ -19,7 +19,7 @@ import { getTenant } from '../tenancy/tenants.ts';
 import { chatWork, completionWork, type Work } from '../upstream/admission.ts';
 import { callWorker } from '../upstream/call.ts';
 import { type LiveWorker, order } from '../upstream/placement.ts';
-import { liveWorkers, noWorker } from '../upstream/snapshot.ts';
+import { liveWorkers } from '../upstream/snapshot.ts';
 
 export interface LineRequest {
   tenant: string;
@@ -118,17 +118,27 @@ async function ask(env: Env, line: LineRequest, signal: AbortSignal): Promise<Li
     tenant_weight: weight,
     deadline: line.deadline,
   };
-  const [worker] = order(workers, base.revision, adapters[0]?.digest ?? null);
-  if (!worker) throw noWorker(JSON.stringify(work.model));
+  const worker = order(workers, base.revision, adapters[0]?.digest ?? null).find(isBack);
+  if (!worker) return { kind: 'busy', retryAfterMs: ABSENT_MS };
   await reserve(env, request, base);
   // One worker only: if it is lost on the way it may go on, and another would generate the same again.
   const log = { requestId: line.requestId, trace: traceOf(null) };
-  const answer = await callWorker(env, worker, { method: 'POST', path: '/generate', body: request, signal, log });
+  const answer = await callWorker(env, worker, { method: 'POST', path: '/generate', body: request, signal, log }).catch(
+    (error: unknown) => {
+      lostAt.set(worker.worker, Date.now());
+      throw error;
+    },
+  );
   if (TIMED_OUT.includes(answer.status)) return { kind: 'lost' };
   if (answer.ok) return answered(await finish(answer));
   await release(env, line);
   return refusal(answer.status, answer.headers.get('retry-after'), await (await finish(answer)).json());
 }
+
+/** When the way to a worker broke last. It is asked again once it was heard of since: a dead one stays in the fleet for seconds. */
+const lostAt = new Map<string, number>();
+const isBack = ({ worker, seenAt }: LiveWorker): boolean => seenAt > (lostAt.get(worker) ?? 0);
+const ABSENT_MS = 500;
 
 /** Said by proxies between edge and worker. */
 const TIMED_OUT = [504, 524];
