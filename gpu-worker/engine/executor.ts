@@ -7,13 +7,15 @@ import type { KvPool } from './kv-pool.ts';
 import type { Model, Row } from './model.ts';
 
 export class Executor implements Model, Disposable {
-  readonly #vocab: number;
+  readonly #width: number;
+  readonly #positions: boolean;
   readonly #session: Session;
   readonly #binding: Binding;
-  #logits = new Float32Array(0);
+  #output = new Float32Array(0);
 
   constructor(model: PreparedModel, kv: KvPool, threads: number) {
-    this.#vocab = model.config.vocab_size;
+    this.#width = model.width;
+    this.#positions = model.graph.inputs.includes(NAMES.positions);
     this.#session = new Session(model.graph.file, { threads });
     this.#binding = new Binding(this.#session, model.graph.inputs, model.graph.outputs);
     kv.bind(this.#binding);
@@ -23,8 +25,8 @@ export class Executor implements Model, Disposable {
     const wanted = rows.reduce((sum, row) => sum + row.wanted, 0);
     // Never none, though they may go unread: reductions over no rows are not defined.
     const computed = Math.max(1, wanted);
-    if (this.#logits.length < computed * this.#vocab) this.#logits = new Float32Array(computed * this.#vocab);
-    const logits = this.#logits.subarray(0, computed * this.#vocab);
+    if (this.#output.length < computed * this.#width) this.#output = new Float32Array(computed * this.#width);
+    const output = this.#output.subarray(0, computed * this.#width);
 
     const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
     const select = wantedTokens(rows);
@@ -41,14 +43,15 @@ export class Executor implements Model, Disposable {
       ),
     );
     input(NAMES.rows, 'i32', [rows.length, 3], rowTable(rows));
+    if (this.#positions) input(NAMES.positions, 'i64', [tokens], positionsOf(rows));
     const most = Math.max(...rows.map(({ pages }) => pages.length));
     input(NAMES.pages, 'i32', [rows.length, most], pageTable(rows, most));
     const adapters = Math.max(1, ...rows.map((row) => row.adapters.length));
     input(NAMES.adapters, 'i64', [rows.length, adapters, 2], adapterTable(rows, adapters));
     input(NAMES.select, 'i64', [computed], BigInt64Array.from(select.length > 0 ? select : [0], BigInt));
-    this.#binding.output(NAMES.logits, inputs.use(new Tensor(NAMES.logits, 'f32', [computed, this.#vocab], logits)));
+    this.#binding.output(NAMES.output, inputs.use(new Tensor(NAMES.output, 'f32', [computed, this.#width], output)));
     this.#binding.run();
-    return Array.from({ length: wanted }, (_, i) => logits.subarray(i * this.#vocab, (i + 1) * this.#vocab));
+    return Array.from({ length: wanted }, (_, i) => output.subarray(i * this.#width, (i + 1) * this.#width));
   }
 
   [Symbol.dispose](): void {
@@ -65,6 +68,11 @@ function rowTable(rows: readonly Row[]): Int32Array {
       return [first - tokens.length, tokens.length, past];
     }),
   );
+}
+
+/** Of each token in its row. */
+function positionsOf(rows: readonly Row[]): BigInt64Array {
+  return BigInt64Array.from(rows.flatMap(({ tokens, past }) => tokens.map((_, i) => BigInt(past + i))));
 }
 
 function pageTable(rows: readonly Row[], width: number): Int32Array {

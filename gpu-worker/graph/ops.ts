@@ -1,5 +1,5 @@
 /** The operators that models are made of: each adds one node and returns its typed value. */
-import { onnxCode } from '../tensor/dtype.ts';
+import { type DType, onnxCode } from '../tensor/dtype.ts';
 import type { Dim, Graph, Value } from './ir.ts';
 
 const last = (v: Value): Dim => v.dims[v.dims.length - 1]!;
@@ -9,7 +9,7 @@ const withLast = (v: Value, n: Dim): Dim[] => [...v.dims.slice(0, -1), n];
 const broadcast = (a: Value, b: Value): readonly Dim[] =>
   a.dims.length >= b.dims.length ? a.dims.map((d, i) => (d === 1 && a.dims.length === b.dims.length ? b.dims[i]! : d)) : b.dims;
 
-function elementwise(op: 'Add' | 'Mul' | 'Div') {
+function elementwise(op: 'Add' | 'Sub' | 'Mul' | 'Div' | 'Mod') {
   return (g: Graph, a: Value, b: Value, leaf = op.toLowerCase()): Value => {
     const out = { name: g.path(leaf), dtype: a.dtype, dims: broadcast(a, b) };
     g.node(op, [a, b], [out]);
@@ -18,8 +18,17 @@ function elementwise(op: 'Add' | 'Mul' | 'Div') {
 }
 
 export const add = elementwise('Add');
+export const sub = elementwise('Sub');
+export const mod = elementwise('Mod');
 export const mul = elementwise('Mul');
 export const div = elementwise('Div');
+
+/** x · Φ(x), elementwise. */
+export function gelu(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('gelu') };
+  g.node('Gelu', [x], [out], { approximate: { string: 'none' } });
+  return out;
+}
 
 export function tanh(g: Graph, x: Value): Value {
   const out = { ...x, name: g.path('tanh') };
@@ -111,6 +120,40 @@ export function sumBefore(g: Graph, x: Value): Value {
   return out;
 }
 
+/** Of each element, the sum of those up to it on the first axis. */
+export function sumUpTo(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('up_to') };
+  g.node('CumSum', [x, g.scalar('i64', 0)], [out]);
+  return out;
+}
+
+/** −1, 0 or 1. */
+export function sign(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('sign') };
+  g.node('Sign', [x], [out]);
+  return out;
+}
+
+export function cast(g: Graph, x: Value, dtype: DType): Value {
+  const out = { ...x, name: g.path('cast'), dtype };
+  g.node('Cast', [x], [out], { to: { int: onnxCode[dtype] } });
+  return out;
+}
+
+/** [m, n] → [n, m]. */
+export function transpose(g: Graph, x: Value): Value {
+  const out = { ...x, name: g.path('transposed'), dims: x.dims.toReversed() };
+  g.node('Transpose', [x], [out], { perm: { ints: [1, 0] } });
+  return out;
+}
+
+/** Where the elements of x [n] are that are not 0. */
+export function nonZero(g: Graph, x: Value): Value {
+  const found: Value = { name: g.path('found'), dtype: 'i64', dims: [1, 'found'] };
+  g.node('NonZero', [x], [found]);
+  return reshape(g, found, [-1], ['found']);
+}
+
 /** 1 where a and b are equal, else 0; i64 of the broadcast shape `dims`. */
 export function equal(g: Graph, a: Value, b: Value, dims: readonly Dim[]): Value {
   const same: Value = { name: g.path('same'), dtype: 'u8', dims };
@@ -120,9 +163,17 @@ export function equal(g: Graph, a: Value, b: Value, dims: readonly Dim[]): Value
   return out;
 }
 
-export function shape(g: Graph, x: Value): Value {
-  const out: Value = { name: g.path('shape'), dtype: 'i64', dims: [x.dims.length] };
-  g.node('Shape', [x], [out]);
+/** The sizes of all axes, or of one. */
+export function shape(g: Graph, x: Value, axis?: number): Value {
+  const out: Value = { name: g.path('shape'), dtype: 'i64', dims: [axis === undefined ? x.dims.length : 1] };
+  g.node('Shape', [x], [out], axis === undefined ? {} : { start: { int: axis }, end: { int: axis + 1 } });
+  return out;
+}
+
+/** gain ∘ (s − mean(s)) / √(var(s) + ε) + bias by row, of s = x + y. */
+export function addLayerNorm(g: Graph, x: Value, y: Value, { gain, bias, epsilon }: { gain: Value; bias: Value; epsilon: number }): Value {
+  const out = { ...x, name: g.path('norm') };
+  g.node('SkipLayerNormalization', [x, y, gain, bias], [out], { epsilon: { float: epsilon } }, 'com.microsoft');
   return out;
 }
 

@@ -14,11 +14,11 @@ import * as ops from '../graph/ops.ts';
 import type { Block, Building, MakeBlock } from './blocks/block.ts';
 import { Residual } from './blocks/residual.ts';
 import { rotateBlocks, runningBasis } from './blocks/rotate.ts';
-import type { ApplyLinears, DecoderInputs } from './family.ts';
+import type { ApplyLinears, StepInputs } from './family.ts';
 import { type Basis, intoBasis, type LinearSpec, ORIGINAL } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
 import { rotation } from './rotation.ts';
-import type { ModelConfig } from './source/config.ts';
+import type { DecoderConfig } from './source/config.ts';
 
 const EMBEDDING = 'model.embed_tokens';
 const HEAD = 'lm_head';
@@ -53,7 +53,7 @@ interface PlacedPart {
 }
 
 export class DecoderModel {
-  readonly #config: ModelConfig;
+  readonly #config: DecoderConfig;
   readonly #decoder: Decoder;
   readonly #precision: Precision;
   readonly #weights: WeightSource;
@@ -66,7 +66,7 @@ export class DecoderModel {
   readonly #turn: Basis;
   readonly #head: LinearSpec;
 
-  constructor(config: ModelConfig, decoder: Decoder, precision: Precision, weights: WeightSource) {
+  constructor(config: DecoderConfig, decoder: Decoder, precision: Precision, weights: WeightSource) {
     const { hidden_size: hidden, vocab_size: vocab, num_hidden_layers: layers } = config;
     const parts = Array.from({ length: layers }, (_, i) => decoder.layer(i));
     const postNorms = parts.flat().some(({ postNorm }) => postNorm !== undefined);
@@ -100,16 +100,11 @@ export class DecoderModel {
   get otherModules(): string[] {
     const inLayers = this.#layers
       .flat()
-      .flatMap(({ norm, block, postNorm }) => [
-        norm,
-        ...block.fixed.map(({ path }) => path),
-        ...block.norms.keys(),
-        ...(postNorm === null ? [] : [postNorm]),
-      ]);
+      .flatMap(({ norm, block, postNorm }) => [norm, ...block.norms.keys(), ...(postNorm === null ? [] : [postNorm])]);
     return [EMBEDDING, HEAD, ...inLayers, FINAL_NORM];
   }
 
-  /** Linears of both kinds that newer versions of transformers hold as bare parameters. */
+  /** Of the linears, those that newer versions of transformers hold as bare parameters. */
   get bareParameters(): string[] {
     return this.#blocks.flatMap(({ bareParameters }) => bareParameters ?? []);
   }
@@ -120,7 +115,7 @@ export class DecoderModel {
     const all = new Map([[`${EMBEDDING}.weight`, [vocab, hidden]]]);
     for (const { norm, block, postNorm } of this.#layers.flat()) {
       all.set(`${norm}.weight`, [hidden]);
-      for (const { path, in: width, out, bias } of [...block.linears, ...block.fixed]) {
+      for (const { path, in: width, out, bias } of block.linears) {
         all.set(`${path}.weight`, [out, width]);
         if (bias) all.set(`${path}.bias`, [out]);
       }
@@ -133,7 +128,7 @@ export class DecoderModel {
   }
 
   /** Builds the network; returns logits [n, vocab]. */
-  build(g: Graph, inputs: DecoderInputs, apply: ApplyLinears): Value {
+  build(g: Graph, inputs: StepInputs, apply: ApplyLinears): Value {
     const { hidden_size: hidden, vocab_size: vocab, rms_norm_eps: epsilon } = this.#config;
     const table = g.weight(EMBEDDING, 'f32', [vocab, hidden], () => {
       const rows = this.#weights.tensor(`${EMBEDDING}.weight`);
@@ -143,6 +138,7 @@ export class DecoderModel {
     const residual = new Residual(g, this.#precision, ops.gatherRows(g, table, inputs.ids, 'embedding'), epsilon);
     const turns = this.#turn.rotation !== null;
     const normed = (path: string): Value => rotateBlocks(g, residual.norm(this.#servedGain(g, path), !turns), this.#turn);
+    const numbers = new Map(this.linears.map(({ path }, number) => [path, number]));
     this.#layers.forEach((parts, layer) => {
       const building: Building = {
         g,
@@ -151,6 +147,7 @@ export class DecoderModel {
         precision: this.#precision,
         weights: this.#weights,
         linear: (x, ...specs) => apply(g, x, specs),
+        numberOf: (path) => numbers.get(path)!,
         gain: (path, width) => this.#storedGain(g, path, width),
       };
       for (const { norm, block, postNorm } of parts) {
@@ -212,8 +209,7 @@ export class DecoderModel {
   get #loud(): number[] {
     if (this.#loudChannels) return this.#loudChannels;
     const energy = new Float64Array(this.#config.hidden_size);
-    const all = this.#blocks.flatMap(({ linears, fixed }) => [...linears, ...fixed]);
-    for (const { path } of all.filter(({ output }) => output === this.#output)) {
+    for (const { path } of this.linears.filter(({ output }) => output === this.#output)) {
       const weight = this.#weights.tensor(`${path}.weight`);
       const width = weight.length / energy.length;
       for (let at = 0; at < weight.length; at++) energy[Math.floor(at / width)]! += weight[at]! ** 2;

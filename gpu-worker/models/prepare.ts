@@ -15,6 +15,7 @@ import { PAGE_TOKENS } from '../graph/kernels.ts';
 import { toOnnx, type WeightLocation } from '../graph/onnx.ts';
 import { asBytes } from '../tensor/dtype.ts';
 import { applyLinears } from './apply-linears.ts';
+import { outputWidth } from './family.ts';
 import type { LinearSpec } from './linear.ts';
 import type { Precision, WeightSource } from './precision.ts';
 import { familyOf } from './registry.ts';
@@ -32,20 +33,23 @@ export interface PreparedModel {
   graph: { file: string; inputs: string[]; outputs: string[] };
   /** Element type of keys and values. */
   storage: Precision['storage'];
+  /** Numbers that come for each wanted token. */
+  width: number;
   weightBytes: number;
 }
 
-/** The graph's inputs and its output; what they hold is told in family.ts and graph/kernels.ts. */
+/** The graph's inputs and its output; what they hold is told in family.ts and graph/kernels.ts. Encoders alone have positions. */
 export const NAMES = {
   ids: 'ids',
   rows: 'rows',
   pages: 'pages',
   adapters: 'adapters',
   select: 'select',
-  logits: 'logits',
+  positions: 'positions',
+  output: 'output',
 } as const;
 
-export const poolInput = (layer: number): string => `pool.${layer}`;
+export const poolInput = (i: number): string => `pool.${i}`;
 
 const Locations = z.record(z.string(), z.strictObject({ offset: z.number(), length: z.number() }));
 
@@ -63,6 +67,7 @@ export function prepareModel(checkpoint: Checkpoint, precision: Precision, cache
     linears,
     graph: { file, inputs: graph.inputs.map((v) => v.name), outputs: graph.outputs.map((v) => v.name) },
     storage: precision.storage,
+    width: outputWidth(familyOf(config), config),
     weightBytes: [...locations.values()].reduce((sum, { length }) => sum + length, 0),
   };
 }
@@ -75,14 +80,16 @@ function buildGraph(weights: WeightSource & Pick<Checkpoint, 'config'>, precisio
   const inputs = {
     ids: g.input(NAMES.ids, 'i64', ['tokens']),
     rows,
+    adapters: g.input(NAMES.adapters, 'i64', ['rows', 'row_adapters', 2]),
     pages: g.input(NAMES.pages, 'i32', ['rows', 'row_pages']),
     select: g.input(NAMES.select, 'i64', ['selected']),
-    pool: (layer: number) => g.input(poolInput(layer), precision.storage, ['pool_pages', pageElements]),
+    positions: () => g.input(NAMES.positions, 'i64', ['tokens']),
+    pool: (i: number) => g.input(poolInput(i), precision.storage, ['pool_pages', pageElements]),
   };
-  const adapters = g.input(NAMES.adapters, 'i64', ['rows', 'row_adapters', 2]);
-  const apply = applyLinears(precision, weights, linears, { rows, adapters });
-  const logits = familyOf(config).build(g, config, precision, weights, inputs, apply);
-  g.node('Identity', [logits], [g.output({ name: NAMES.logits, dtype: 'f32', dims: ['selected', config.vocab_size] })]);
+  const apply = applyLinears(precision, weights, linears, inputs);
+  const family = familyOf(config);
+  const output = family.build(g, config, precision, weights, inputs, apply);
+  g.node('Identity', [output], [g.output({ name: NAMES.output, dtype: 'f32', dims: ['selected', outputWidth(family, config)] })]);
   return g;
 }
 

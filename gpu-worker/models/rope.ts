@@ -1,7 +1,7 @@
 /** Tables of rotary positions (arXiv:2104.09864): cos and sin of position · frequency, [positions, dims/2]. */
 import { createHash } from 'node:crypto';
 import type { Graph, Value } from '../graph/ir.ts';
-import type { ModelConfig, RopeScaling } from './source/config.ts';
+import type { DecoderConfig, RopeScaling } from './source/config.ts';
 
 /** One way of turning heads by position; layers may differ. */
 export interface Rotary {
@@ -14,7 +14,7 @@ export interface Rotary {
 }
 
 /** The rotary positions of a model that turns whole heads and has one kind for all layers. */
-export const rotaryOf = (c: ModelConfig): Rotary => ({
+export const rotaryOf = (c: DecoderConfig): Rotary => ({
   dims: c.head_dim,
   theta: c.rope_theta,
   scaling: c.rope_scaling,

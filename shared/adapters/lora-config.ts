@@ -38,7 +38,7 @@ export type LoraConfig = z.infer<typeof LoraFields>;
 
 /** Values of init_lora_weights after which the base is what it was; the others train against a rewritten base. */
 const PLAIN_INITS: readonly JsonValue[] = [true, false, 'gaussian', 'eva', 'orthogonal'];
-const TASKS: readonly JsonValue[] = ['CAUSAL_LM'];
+const TASKS: readonly JsonValue[] = ['CAUSAL_LM', 'FEATURE_EXTRACTION'];
 
 /** What training did or who wrote the file: nothing in the served function depends on it. */
 const NO_BEARING: ReadonlySet<string> = new Set([

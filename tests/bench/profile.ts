@@ -108,7 +108,7 @@ function bindStep(binding: Binding): void {
     BigInt64Array.from(each, (row) => BigInt((row + 1) * tokens - 1)),
   );
   input(NAMES.adapters, 'i64', [rows, 1, 2], adapterTables());
-  binding.output(NAMES.logits, new Tensor(NAMES.logits, 'f32', [rows, vocab], new Float32Array(rows * vocab)));
+  binding.output(NAMES.output, new Tensor(NAMES.output, 'f32', [rows, vocab], new Float32Array(rows * vocab)));
   new KvPool(model.config, model.storage, rows * pages).bind(binding);
 }
 

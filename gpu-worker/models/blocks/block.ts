@@ -3,7 +3,7 @@
  * families put blocks together, decoder.ts gives each its place.
  */
 import type { Graph, Value } from '../../graph/ir.ts';
-import type { DecoderInputs } from '../family.ts';
+import type { StepInputs } from '../family.ts';
 import type { Basis, LinearSpec } from '../linear.ts';
 import type { Precision, WeightSource } from '../precision.ts';
 
@@ -20,11 +20,9 @@ export interface Site {
 export interface Block {
   /** Last part of the names of its nodes. */
   name: string;
-  /** Linears that take adapters, in execution order. */
+  /** In execution order. */
   linears: readonly LinearSpec[];
-  /** Linears that take none. */
-  fixed: readonly LinearSpec[];
-  /** Linears of both kinds that newer versions of transformers hold as bare parameters: module paths. */
+  /** Of the linears, those that newer versions of transformers hold as bare parameters: module paths. */
   bareParameters?: readonly string[];
   /** Norms inside: module path → width of the gain. */
   norms: ReadonlyMap<string, number>;
@@ -38,11 +36,13 @@ export interface Building {
   g: Graph;
   /** Index of the layer. */
   layer: number;
-  inputs: DecoderInputs;
+  inputs: StepInputs;
   precision: Precision;
   weights: WeightSource;
   /** y = [W₁ x | W₂ x | …] with what adapters add: linears that read the same activation, side by side. */
   linear(x: Value, ...specs: LinearSpec[]): Value;
+  /** A linear's entry in adapters' tables. */
+  numberOf(path: string): number;
   /** The gain of a norm inside a block, as it multiplies. */
   gain(path: string, width: number): Value;
 }

@@ -1,6 +1,6 @@
 /**
- * What the network of a base model looks like, under the names of Hugging Face's config.json: what all decoders
- * have. A family adds its own fields (models/<family>.ts); read-config.ts reads and checks the whole.
+ * What the network of a base model looks like, under the names of Hugging Face's config.json: what all networks, and
+ * what all decoders have. A family adds its own fields (models/<family>.ts); read-config.ts reads and checks the whole.
  */
 import { z } from 'zod';
 
@@ -43,8 +43,8 @@ export type RopeScaling = z.infer<typeof RopeScaling>;
 const Activation = z.enum(['silu', 'gelu_pytorch_tanh']);
 export type Activation = z.infer<typeof Activation>;
 
-/** Fields of every decoder. */
-export const decoderFields = {
+/** Fields of every network. */
+export const networkFields = {
   /** The family; the registry has an entry for each. */
   model_type: z.string(),
   hidden_size: size(1 << 16),
@@ -55,18 +55,25 @@ export const decoderFields = {
   intermediate_size: size(1 << 20),
   vocab_size: size(1 << 22),
   max_position_embeddings: context,
+  bos_token_id: tokenIds,
+  eos_token_id: tokenIds,
+};
+
+/** The part that all share; a family's own fields are read through its schema. */
+export const ModelConfig = z.looseObject(networkFields);
+/** What only decoders have is there in theirs. */
+export type ModelConfig = z.infer<z.ZodObject<typeof networkFields>> & Partial<Omit<DecoderConfig, 'hidden_act'>>;
+
+/** Fields of every decoder. */
+export const decoderFields = {
+  ...networkFields,
   hidden_act: Activation,
   rms_norm_eps: z.number().positive().max(1),
   rope_theta: z.number().positive(),
   rope_scaling: RopeScaling,
   tie_word_embeddings: z.boolean(),
-  bos_token_id: tokenIds,
-  eos_token_id: tokenIds,
 };
-
-/** The part that all decoders share; a family's own fields are read through its schema. */
-export const ModelConfig = z.looseObject(decoderFields);
-export type ModelConfig = z.infer<z.ZodObject<typeof decoderFields>>;
+export type DecoderConfig = z.infer<z.ZodObject<typeof decoderFields>>;
 
 /** Positions that a query sees in layers of sliding attention, its own included; null: all. */
 export const slidingWindow = context.nullable();

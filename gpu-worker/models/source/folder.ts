@@ -14,6 +14,7 @@ import type { Checkpoint } from './interface.ts';
 import { checkParameters, parameter } from './parameters.ts';
 import { parseHfConfig } from './read-config.ts';
 import { openSafetensors, type StoredTensor } from './safetensors-file.ts';
+import { readPooling } from './sentence-modules.ts';
 
 const MAX_JSON_BYTES = 64 << 20;
 const MAX_SHARDS = 1024;
@@ -53,12 +54,21 @@ class Folder {
   }
 
   async json(name: string): Promise<Record<string, unknown> | null> {
+    return this.#parse(name, (value) => JsonObject.parse(value), 'a JSON object');
+  }
+
+  /** Null without the file. */
+  jsonValue(name: string): Promise<unknown> {
+    return this.#parse(name, (value) => value, 'JSON');
+  }
+
+  async #parse<T>(name: string, read: (value: unknown) => T, expected: string): Promise<T | null> {
     const text = await this.text(name);
     if (text === null) return null;
     try {
-      return JsonObject.parse(JSON.parse(text));
+      return read(JSON.parse(text));
     } catch (cause) {
-      throw this.refuse(`${name}: expected a JSON object`, { cause });
+      throw this.refuse(`${name}: expected ${expected}`, { cause });
     }
   }
 
@@ -111,7 +121,9 @@ export async function openFolder(path: string): Promise<Checkpoint> {
   const folder = new Folder(path);
   const json = await folder.json('config.json');
   if (json === null) throw folder.refuse('expected config.json, got no such file');
-  const config = parseHfConfig(join(path, 'config.json'), json, await folder.json('generation_config.json'));
+  const pooling = await readPooling(path, (name) => folder.jsonValue(name));
+  const whole = pooling === null ? json : { ...json, pooling };
+  const config = parseHfConfig(join(path, 'config.json'), whole, await folder.json('generation_config.json'));
   const tensors = await readWeights(folder);
   const shapes = checkParameters(path, config, tensors);
   const tokenizer = await readTokenizer(folder);

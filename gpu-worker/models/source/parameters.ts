@@ -6,21 +6,14 @@ import { Failure } from '../../../shared/errors.ts';
 import { familyOf } from '../registry.ts';
 import type { ModelConfig } from './config.ts';
 
-/**
- * Not parameters, though files carry them: rotary tables of old checkpoints (recomputed from the
- * config) and the second copy of a tied embedding (transformers overwrites it with the embedding).
- */
-function isDerived(name: string, config: ModelConfig): boolean {
-  return name.endsWith('.self_attn.rotary_emb.inv_freq') || (config.tie_word_embeddings && name === 'lm_head.weight');
-}
-
 /** Throws unless `found` holds exactly the parameters of `config`, each in its shape. */
 export function checkParameters(
   source: string,
   config: ModelConfig,
   found: ReadonlyMap<string, { shape: number[] }>,
 ): Map<string, number[]> {
-  const expected = familyOf(config).parameters(config);
+  const family = familyOf(config);
+  const expected = family.parameters(config);
   const refuse = (message: string) => new Failure({ kind: 'invalid_request', message: `open base ${source}: ${message}` });
   for (const [name, shape] of expected) {
     const got = found.get(name)?.shape;
@@ -30,7 +23,8 @@ export function checkParameters(
     }
   }
   for (const name of found.keys()) {
-    if (!expected.has(name) && !isDerived(name, config)) throw refuse(`tensor ${name}: not a parameter of this ${config.model_type}`);
+    if (!expected.has(name) && !family.isLeftOut(name, config))
+      throw refuse(`tensor ${name}: not a parameter of this ${config.model_type}`);
   }
   return expected;
 }

@@ -69,8 +69,7 @@ export function parseHfConfig(source: string, given: Record<string, unknown>, ge
   const hidden = json['hidden_size'];
   const headDim = typeof hidden === 'number' && typeof heads === 'number' ? hidden / heads : undefined;
   const ids = (value: unknown) => oneOrMany.catch([-1]).parse(value);
-  const own = family.fields.filter((name) => !(name in decoderFields));
-  return checkConfig(source, {
+  const fields = {
     model_type: family.modelType,
     hidden_size: hidden,
     num_hidden_layers: json['num_hidden_layers'],
@@ -82,11 +81,13 @@ export function parseHfConfig(source: string, given: Record<string, unknown>, ge
     max_position_embeddings: servedPositions(json),
     hidden_act: json['hidden_act'],
     rms_norm_eps: json['rms_norm_eps'],
-    ...Object.fromEntries(own.map((name) => [name, json[name]])),
+    ...Object.fromEntries(family.fields.filter((name) => !(name in decoderFields)).map((name) => [name, json[name]])),
     ...readRope(source, ropeGiven, json),
     ...family.read(json, source),
     tie_word_embeddings: json['tie_word_embeddings'],
     bos_token_id: ids(json['bos_token_id']),
     eos_token_id: [...new Set([...ids(json['eos_token_id']), ...ids(generation?.['eos_token_id'])])],
-  });
+  };
+  const own = Object.entries(fields).filter(([name]) => family.fields.includes(name));
+  return checkConfig(source, { ...Object.fromEntries(own), model_type: family.modelType });
 }

@@ -15,7 +15,7 @@ assert.ok(converted.length >= 5);
 /** GGUF holds numbers in float32, and Llama 3's scaling as a factor for each pair; special tokens come with a tokenizer. */
 const comparable = ({ rope_theta, rope_scaling, head_dim, bos_token_id: _, eos_token_id: __, ...rest }: ModelConfig) => ({
   ...Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, typeof value === 'number' ? Math.fround(value) : value])),
-  frequencies: [...ropeFrequencies({ dims: head_dim, theta: rope_theta, scaling: rope_scaling })].map((f) => f.toPrecision(6)),
+  frequencies: [...ropeFrequencies({ dims: head_dim, theta: rope_theta!, scaling: rope_scaling! })].map((f) => f.toPrecision(6)),
 });
 
 for (const file of converted) {

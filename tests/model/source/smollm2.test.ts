@@ -14,7 +14,7 @@ test('it is known by its content', () => {
 
 test('its config', () => {
   const { rms_norm_eps, ...rest } = base.config;
-  assert.equal(Math.fround(rms_norm_eps), Math.fround(1e-5));
+  assert.equal(Math.fround(rms_norm_eps!), Math.fround(1e-5));
   assert.deepEqual(rest, {
     model_type: 'llama',
     hidden_size: 576,

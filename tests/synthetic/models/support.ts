@@ -1,8 +1,10 @@
 /** Logits of a base, read straight from the executor: all positions of a prompt, with or without adapters. */
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { baseModules } from '../../../gpu-worker/base-modules.ts';
 import { Executor } from '../../../gpu-worker/engine/executor.ts';
 import { KvPool } from '../../../gpu-worker/engine/kv-pool.ts';
 import type { RowAdapter } from '../../../gpu-worker/engine/model.ts';
@@ -16,9 +18,14 @@ import { prepareModel } from '../../../gpu-worker/models/prepare.ts';
 import { type Checkpoint, openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
 import { encodeBF16Exact, encodeF16Exact } from '../../../shared/adapters/floats.ts';
 import { readSafetensors, type Tensor, writeSafetensors } from '../../../shared/adapters/safetensors.ts';
+import { writeSealed } from '../../../shared/adapters/sealed.ts';
+import { noise } from '../engine/support.ts';
 
 /** Tiny models made by transformers, one for each family or variant. */
 export const FAMILIES = new URL('../../fixtures/families', import.meta.url).pathname;
+
+/** Networks whose output are hidden states. */
+export const ENCODERS = new URL('../../fixtures/encoders', import.meta.url).pathname;
 
 const CONTEXT = 64;
 
@@ -89,6 +96,20 @@ export async function greedyOf(folder: string, prompts: readonly (readonly numbe
     }
     return answer;
   });
+}
+
+/** Random factors of rank 3 on every linear, the same for a seed, and the adapter they make. */
+export function adapterOnAll(base: Checkpoint, seed: number) {
+  const { linears, revision } = baseModules(base);
+  const rank = 3;
+  const targets = new Map(
+    [...linears].map(([path, { in: width, out }], i) => {
+      const A = noise(rank * width, 10_000 * seed + 2 * i).map((x) => x / Math.sqrt(width));
+      return [path, { rank, A, B: noise(rank * out, 10_000 * seed + 2 * i + 1).map((x) => 0.3 * x) }];
+    }),
+  );
+  const sealed = writeSealed({ baseRevision: revision, rank, targets });
+  return { targets, sealed, digest: createHash('sha256').update(sealed).digest('hex') };
 }
 
 /** Rows of a [rows, tokens] tensor of token ids. */

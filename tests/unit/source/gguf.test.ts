@@ -27,7 +27,7 @@ test('the config is read from the metadata', async () => {
   assert.equal(config.head_dim, 4);
   assert.equal(config.tie_word_embeddings, false);
   assert.deepEqual(config.rope_scaling, { rope_type: 'linear', factor: 2 });
-  assert.equal(Math.fround(config.rms_norm_eps), Math.fround(1e-5));
+  assert.equal(Math.fround(config.rms_norm_eps!), Math.fround(1e-5));
   assert.deepEqual([config.bos_token_id, config.eos_token_id], [[0], [1]]);
 });
 
