@@ -14,7 +14,7 @@ export interface BaseModules {
   /** Modules that exist but cannot be adapted yet (lm_head, model.embed_tokens, norms): named in refusals. */
   others: ReadonlySet<string>;
   /**
-   * Those of both that newer versions of transformers hold as bare parameters: an adapter made there has no tensors for
+   * Linears that newer versions of transformers hold as bare parameters: an adapter made there has no tensors for
    * them, though its config names them. Absent: none.
    */
   bareParameters?: ReadonlySet<string>;

@@ -82,7 +82,6 @@ export const attention =
     return {
       name: 'attn',
       linears: [...qkv, o],
-      fixed: [],
       norms: new Map(norms ? NORMS.map((name, i) => [`${at}.${name}`, widths[i]!]) : []),
       build(b, x) {
         const { g, linear } = b;

@@ -7,6 +7,7 @@
  * The router stays in float32 in every precision: a token whose choice flips is another token.
  */
 import type { Value } from '../../graph/ir.ts';
+import { type AdaptedRows, finishLinear } from '../../graph/kernels.ts';
 import * as ops from '../../graph/ops.ts';
 import * as routing from '../../graph/routing.ts';
 import { type LinearSpec, ORIGINAL } from '../linear.ts';
@@ -58,17 +59,24 @@ export const experts =
       const { g, precision } = b;
       const logits = g.within('router', () => b.linear(x, router));
       const { weights, chosen } = routing.best(g, ops.softmax(g, logits), perToken, renormalise);
-      const { tokens, places, counts } = routing.groupByExpert(g, chosen, perToken, count);
-      const gateUp = g.within('gate_up', () => grouped(b, precision.cut(g, x, tokens, counts, count), gateUps));
+      const groups = routing.groupByExpert(g, chosen, perToken, count);
+      const adapted = routing.adaptedGroups(g, b.inputs, groups, perToken, gateUps[0]!.length + downs[0]!.length);
+      const through = (leaf: string, rows: Value, parts: readonly Value[], linears: readonly LinearSpec[][]) =>
+        g.within(leaf, () => grouped(b, rows, parts, linears, adapted));
+      const picked = ops.gatherRows(g, x, groups.tokens, 'picked');
+      const gateUp = through('gate_up', picked, precision.cut(g, x, groups.tokens, groups.counts, count), gateUps);
       const hiddenUnits = precision.gatedUnits(g, gateUp, activation, blockSigns(g, inner));
-      const y = g.within('down', () => grouped(b, precision.cut(g, hiddenUnits, null, counts, count), downs));
-      return routing.weightedSum(g, ops.gatherRows(g, y, places, 'returned'), weights, perToken);
+      const y = through('down', hiddenUnits, precision.cut(g, hiddenUnits, null, groups.counts, count), downs);
+      return routing.weightedSum(g, ops.gatherRows(g, y, groups.places, 'returned'), weights, perToken);
     }
 
     return {
       name: 'experts',
-      linears: [router, ...(shared ? [...shared.block.linears, shared.gate] : [])],
-      fixed: gateUps.flatMap((pair, e) => [...pair, ...downs[e]!]),
+      linears: [
+        router,
+        ...gateUps.flatMap((pair, e) => [...pair, ...downs[e]!]),
+        ...(shared ? [...shared.block.linears, shared.gate] : []),
+      ],
       bareParameters: [router, ...gateUps.flat(), ...downs.flat()].map(({ path }) => path),
       norms: new Map(),
       build(b, x) {
@@ -82,13 +90,27 @@ export const experts =
     };
   };
 
-/** Each group of rows through linears of its own; the groups' outputs one after another. */
-function grouped({ g, precision, weights }: Building, groups: readonly Value[], linears: readonly LinearSpec[][]): Value {
-  const products = groups.map((rows, e) => precision.product(g, rows, linears[e]!, weights));
+/**
+ * Each group of rows through linears of its own; the groups' outputs one after another. Adapters are added for all groups
+ * at once: a group's rows see tables that begin at their expert (routing.ts), so the first expert's numbers fit all.
+ */
+function grouped(
+  b: Building,
+  rows: Value,
+  parts: readonly Value[],
+  linears: readonly (readonly LinearSpec[])[],
+  adapted: AdaptedRows,
+): Value {
+  const { g, precision, weights } = b;
+  const products = parts.map((part, e) => precision.product(g, part, linears[e]!, weights));
   const y = ops.concatRows(
     g,
     products.map((product) => product.y),
   );
   const scales = products.flatMap(({ rowScale }) => rowScale ?? []);
-  return scales.length === 0 ? y : ops.mul(g, y, ops.concatRows(g, scales), 'rescaled');
+  return finishLinear(g, y, rows, scales.length === 0 ? null : ops.concatRows(g, scales), {
+    linears: linears[0]!.map(({ path, out }) => ({ module: b.numberOf(path), out })),
+    adapted,
+    bias: null,
+  });
 }

@@ -37,7 +37,6 @@ export const gatedMlp =
     return {
       name: 'mlp',
       linears: [...widened, down],
-      fixed: [],
       norms: new Map(),
       build({ g, linear, precision }, x) {
         const gateUp = g.within('gate_up', () => linear(x, ...widened));

@@ -1,17 +1,15 @@
 /** PEFT's packages on tiny models of every family: what PEFT computes with them, on every linear that they target. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { baseModules } from '../../../gpu-worker/base-modules.ts';
 import { openCheckpoint } from '../../../gpu-worker/models/source/checkpoint.ts';
 import { sealPackage } from '../../../gpu-worker/peft/seal.ts';
-import { writeSealed } from '../../../shared/adapters/sealed.ts';
 import { packageFiles } from '../../contract/adapters/support.ts';
 import { temporaryFolder } from '../../unit/source/fixtures.ts';
-import { noise } from '../engine/support.ts';
 import {
+  adapterOnAll,
   FAMILIES,
   floatsOf,
   largestDifference,
@@ -85,14 +83,7 @@ describe('an adapter on every linear equals the base with its deltas merged in',
     test(family, async (t) => {
       const folder = join(FAMILIES, family);
       const base = await openCheckpoint(folder);
-      const { linears, revision } = baseModules(base);
-      const rank = 3;
-      const targets = new Map(
-        [...linears].map(([path, { in: width, out }], i) => {
-          const A = noise(rank * width, 2 * i).map((x) => x / Math.sqrt(width));
-          return [path, { rank, A, B: noise(rank * out, 2 * i + 1).map((x) => 0.3 * x) }];
-        }),
-      );
+      const { targets, digest, sealed } = adapterOnAll(base, 0);
       const merged = await temporaryFolder(t);
       copyFileSync(join(folder, 'config.json'), join(merged, 'config.json'));
       const weights = base.tensorNames().map((name) => {
@@ -103,9 +94,8 @@ describe('an adapter on every linear equals the base with its deltas merged in',
       });
       writeWeights(join(merged, 'model.safetensors'), new Map(weights), 'F32');
 
-      const sealed = writeSealed({ baseRevision: revision, rank, targets });
       using model = await openModel(folder, 'fp32');
-      const adapter = await model.adapter(createHash('sha256').update(sealed).digest('hex'), sealed);
+      const adapter = await model.adapter(digest, sealed);
       const [got] = runPrompts(model, [PROMPT], [adapter]);
       const [plain] = runPrompts(model, [PROMPT]);
       const [expected] = await logitsOf(merged, [PROMPT]);
