@@ -145,3 +145,28 @@ test('a client that leaves pays for what was generated, and generation stops', a
   };
   assert.equal(usage.total.prompt_tokens + usage.total.completion_tokens, row.engine_committed);
 });
+
+test('flex says the same for half the price, whole and streamed', async () => {
+  const costOf = async (service_tier: 'flex' | 'default') => {
+    const payer = await stack.tenant(service_tier);
+    const whole = await payer.client.chat.completions.create({ ...ask, service_tier }, { timeout: 60_000 });
+    assert.equal(whole.service_tier, service_tier);
+    const text = whole.choices[0]?.message.content;
+    let streamed = '';
+    for await (const chunk of await payer.client.chat.completions.create({ ...ask, service_tier, stream: true })) {
+      assert.equal(chunk.service_tier, service_tier);
+      streamed += chunk.choices[0]?.delta.content ?? '';
+    }
+    assert.equal(streamed, text);
+    const { settled, engine_committed } = await stack.settled(payer);
+    assert.equal(settled, engine_committed);
+    const usage = (await (await stack.call('/v1/usage', payer.key)).json()) as { total: { requests: number; cost_nano: number } };
+    assert.equal(usage.total.requests, 2);
+    return { text, cost: usage.total.cost_nano };
+  };
+  const full = await costOf('default');
+  const flex = await costOf('flex');
+  assert.equal(flex.text, full.text);
+  // A cached prompt token's half is rounded down.
+  assert.ok(flex.cost > 0 && flex.cost <= full.cost / 2 && flex.cost > 0.45 * full.cost, `${flex.cost} of ${full.cost}`);
+});
