@@ -10,8 +10,8 @@
 enum { ROW_TOKENS = 32, RANK_BLOCK = 8, COLUMN_BLOCK = 512 };
 /* From so many groups of few tokens on, each is one thread's from start to end; below, threads share its parts. */
 enum { WHOLE_GROUPS = 8, WHOLE_TOKENS = 16 };
-/* Multiply-adds that are done sooner than another thread wakes up. */
-enum { SMALL = 1 << 15 };
+/* Multiply-adds, or elements, that are done sooner than two phases on several threads begin and end. */
+enum { SMALL = 1 << 17 };
 
 static const Entry *entry_of(const Plan *plan, size_t row, size_t slot, size_t linear) {
   const uint64_t table = (uint64_t)plan->adapters[(row * plan->slots + slot) * 2];
@@ -103,9 +103,9 @@ static size_t cut_ups(const Plan *plan) {
   return jobs;
 }
 
-/* Multiply-adds, with the factors' bytes read again for each block of tokens. */
+/* Elements of y, and multiply-adds with factors. */
 static size_t cost_of(const Plan *plan) {
-  size_t cost = plan->tokens * plan->width / 4;
+  size_t cost = plan->tokens * plan->width;
   for (size_t g = 0; g < plan->groups; g++)
     cost += plan->group[g].tokens * plan->group[g].products * (plan->in + plan->width / plan->linears->count);
   return cost;
