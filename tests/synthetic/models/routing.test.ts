@@ -7,14 +7,16 @@ import * as routing from '../../../gpu-worker/graph/routing.ts';
 import { fp32 } from '../../../gpu-worker/models/fp32.ts';
 import { ORIGINAL } from '../../../gpu-worker/models/linear.ts';
 import { noise } from '../engine/support.ts';
-import { f32, runModel } from '../runtime/support.ts';
+import { Runner } from '../kernels/runner.ts';
+import { f32, runModel, writeModel } from '../runtime/support.ts';
 
-const ROWS = 37;
+const ROWS = 130;
 const PARTS = [
+  [0, ROWS],
   [0, 1],
   [5, 7],
   [36, 37],
-  [3, 29],
+  [3, 129],
 ] as const;
 
 const emit = (g: Graph, name: string, value: Value) => g.node('Identity', [value], [g.output({ ...value, name })]);
@@ -26,14 +28,18 @@ describe('routers: a float32 product gives a row the same bits alone and among o
         const weight = noise(width * out, 1);
         const x = noise(ROWS * width, 2);
         const spec = { path: 'router', in: width, out, bias: false, exact: true, input: ORIGINAL, output: ORIGINAL };
-        const run = (from: number, to: number) =>
-          runModel(
-            (g) => emit(g, 'y', fp32().product(g, g.input('x', 'f32', ['tokens', width]), [spec], { tensor: () => weight.slice() }).y),
-            { x: f32([to - from, width], x.slice(from * width, to * width)) },
-            { y: { dtype: 'f32', dims: [to - from, out] } },
-          ).y;
-        const all = run(0, ROWS);
-        for (const [from, to] of PARTS) assert.deepEqual(run(from, to), all.slice(from * out, to * out), `rows ${from} to ${to}`);
+        using model = writeModel((g) => {
+          emit(g, 'y', fp32().product(g, g.input('x', 'f32', ['tokens', width]), [spec], { tensor: () => weight.slice() }).y);
+        });
+        const results = [1, 2].flatMap((threads) => {
+          using runner = new Runner(model, threads);
+          return PARTS.map(([from, to]) => {
+            const rows = { x: f32([to - from, width], x.slice(from * width, to * width)) };
+            return { from, to, y: runner.run(rows, { y: { dtype: 'f32', dims: [to - from, out] } })['y']! };
+          });
+        });
+        const all = results[0]!.y;
+        for (const { from, to, y } of results) assert.deepEqual(y, all.slice(from * out, to * out), `rows ${from} to ${to}`);
       });
     }
   }
