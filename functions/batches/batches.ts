@@ -36,7 +36,6 @@ const TURN_MS = 5 * 60_000;
 const FAILED_PAUSE_MS = 5_000;
 /** Told to the ledger in one call. */
 const VERDICTS = 500;
-/** A restarted edge has heard of all workers by then. */
 const ACQUAINTED_MS = 1.5 * HEARTBEAT_INTERVAL_MS;
 
 const LOST: ErrorValue = { kind: 'upstream', message: 'The worker was lost before it had answered.' };
@@ -160,7 +159,11 @@ export class Batches extends DurableObject<Env> {
         this.#finish(line, { response: null, error: { code: 'input_file_deleted', message: 'The input file was deleted.' } }, true);
         return;
       }
-      await this.#ask(line, { tenant, keyId, endpoint: line.endpoint, body, deadline: document.expires_at * 1000 }, signal);
+      await this.#ask(
+        line,
+        { tenant, keyId, endpoint: line.endpoint, body, deadline: document.expires_at * 1000, acquaintedAt: this.#acquaintedAt },
+        signal,
+      );
     } catch (error) {
       this.#store.putBack(line.batch, line.number, signal.aborted);
       throw error;

@@ -29,6 +29,8 @@ export interface LineRequest {
   requestId: string;
   /** Milliseconds since the epoch. */
   deadline: number;
+  /** Milliseconds since the epoch: a restarted edge has heard of all workers by then. Before, an unknown name means nothing. */
+  acquaintedAt: number;
 }
 
 export type LineOutcome =
@@ -92,7 +94,10 @@ async function settled<T>(env: Env, line: LineRequest, signal: AbortSignal, work
   } catch (error) {
     if (signal.aborted) await withdraw(env, line.requestId);
     signal.throwIfAborted();
-    if (error instanceof Failure) return outcomeOf(error.value);
+    if (error instanceof Failure) {
+      const isEarly = error.value.kind === 'not_found' && Date.now() < line.acquaintedAt;
+      return isEarly ? { kind: 'busy', retryAfterMs: ABSENT_MS } : outcomeOf(error.value);
+    }
     console.warn(JSON.stringify({ level: 'warn', request_id: line.requestId, error: String(error) }));
     return { kind: 'lost' };
   }
@@ -101,6 +106,7 @@ async function settled<T>(env: Env, line: LineRequest, signal: AbortSignal, work
 async function ask(env: Env, line: LineRequest, signal: AbortSignal): Promise<LineOutcome> {
   const { work, adapters: mixture, finish } = prepare(line);
   const workers = await liveWorkers(env);
+  if (workers.length === 0) return { kind: 'busy', retryAfterMs: ABSENT_MS };
   const [{ base, adapters }, { weight }] = await Promise.all([
     resolve(env, line.tenant, { model: work.model, adapters: mixture }, workers),
     getTenant(env, line.tenant),
