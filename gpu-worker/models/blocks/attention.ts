@@ -5,6 +5,7 @@
  *
  * Under a precision that rotates, values are turned head by head: the sums over positions do not mind.
  */
+import { Failure } from '../../../shared/errors.ts';
 import type { Value } from '../../graph/ir.ts';
 import * as ops from '../../graph/ops.ts';
 import { type Basis, type LinearSpec, ORIGINAL } from '../linear.ts';
@@ -85,6 +86,7 @@ export const attention =
       norms: new Map(norms ? NORMS.map((name, i) => [`${at}.${name}`, widths[i]!]) : []),
       build(b, x) {
         const { g, linear } = b;
+        checkHeadSize(headDim);
         const joint = g.within('qkv', () => linear(x, ...qkv));
         const normed = norms?.of === 'projection' ? normProjections(b, joint, norms.epsilon) : joint;
         const attended = ops.pagedAttention(g, normed, b.inputs.pool(b.layer), b.inputs, {
@@ -101,5 +103,14 @@ export const attention =
       },
     };
   };
+
+/** The kernel's own limits. */
+const [HEAD_MULTIPLE, MOST_HEAD] = [8, 512];
+
+function checkHeadSize(headDim: number): void {
+  if (headDim % HEAD_MULTIPLE === 0 && headDim <= MOST_HEAD) return;
+  const message = `attention: head_dim: expected a multiple of ${HEAD_MULTIPLE} up to ${MOST_HEAD}, got ${headDim}`;
+  throw new Failure({ kind: 'unsupported', message });
+}
 
 const NORMS = ['q_norm', 'k_norm'] as const;

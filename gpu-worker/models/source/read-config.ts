@@ -10,7 +10,7 @@ import { readRope, ropeParameters, servedPositions } from './rope-config.ts';
 
 /** Checks a config made by a loader; `source` is what it came from. */
 export function checkConfig(source: string, candidate: Record<string, unknown> & Pick<ModelConfig, 'model_type'>): ModelConfig {
-  const parsed = familyOf(candidate).config.superRefine(checkHeads).safeParse(candidate);
+  const parsed = familyOf(candidate).config.superRefine(checkHeads).superRefine(checkRotary).safeParse(candidate);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const name = issue.path.join('.');
@@ -25,6 +25,19 @@ function checkHeads(c: ModelConfig, context: z.RefinementCtx): void {
   if (c.num_attention_heads % c.num_key_value_heads !== 0)
     context.addIssue('num_attention_heads must be a multiple of num_key_value_heads');
   if (c.head_dim % 2 !== 0) context.addIssue('head_dim must be even: rotary positions turn pairs');
+}
+
+/** Of decoders: what is turned by position are pairs, each with a factor of its own under longrope. */
+const Turned = z.object({ rope_scaling: decoderFields.rope_scaling, partial_rotary_factor: z.number().default(1), head_dim: z.number() });
+
+function checkRotary(c: ModelConfig, context: z.RefinementCtx): void {
+  const turned = Turned.safeParse(c).data;
+  if (!turned) return;
+  const dims = Math.trunc(turned.head_dim * turned.partial_rotary_factor);
+  if (dims % 2 !== 0) context.addIssue(`partial_rotary_factor: expected an even number of channels, got ${dims}`);
+  const { rope_scaling: scaling } = turned;
+  if (scaling?.rope_type === 'longrope' && scaling.short_factor.length !== dims / 2)
+    context.addIssue(`rope_scaling.short_factor: expected ${dims / 2} numbers, got ${scaling.short_factor.length}`);
 }
 
 /** Values of fields that name features which only families with such a field compute. */

@@ -140,6 +140,16 @@ const invalid: [string, Record<string, unknown>, RegExp][] = [
   ['negative end-of-text id', { eos_token_id: 'x' }, /eos_token_id/],
   ['rotary parameters of another shape', { rope_scaling: 'llama3' }, /rope_parameters: expected an object/],
   ['unknown rotary field', { rope_scaling: { rope_type: 'linear', factor: 2, beta: 1 } }, /rope_scaling.*beta/],
+  [
+    'longrope factors of another number than pairs',
+    { model_type: 'phi3', rope_scaling: { type: 'longrope', short_factor: [1, 1], long_factor: [1, 1] }, partial_rotary_factor: 0.75 },
+    /short_factor: expected 6 numbers, got 2/,
+  ],
+  [
+    'half a pair',
+    { model_type: 'phi3', partial_rotary_factor: 0.82 },
+    /partial_rotary_factor: expected an even number of channels, got 13/,
+  ],
   ['infinite base', { rope_theta: Number.POSITIVE_INFINITY }, /rope_theta/],
 ];
 for (const [what, extra, message] of invalid) {
