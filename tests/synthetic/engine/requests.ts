@@ -1,5 +1,5 @@
 /** Requests to an engine, as the server would make them. */
-import type { EngineRequest, SamplingOptions } from '../../../shared/contract/engine.ts';
+import type { EngineRequest, Grammar, SamplingOptions } from '../../../shared/contract/engine.ts';
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
 import { newRequestId, newTenantId } from '../../../shared/ids.ts';
 
@@ -25,12 +25,14 @@ export interface RequestOptions extends Partial<SamplingOptions> {
   tenant?: string;
   n?: number;
   adapters?: AdapterRef[];
+  /** Must have been prepared. */
+  grammar?: Grammar;
 }
 
 /** Greedy, 16 tokens, unless told otherwise. */
 export function requestOf(
   prompts: number[][],
-  { tenant = newTenantId(), n = 1, adapters = [], ...sampling }: RequestOptions = {},
+  { tenant = newTenantId(), n = 1, adapters = [], grammar, ...sampling }: RequestOptions = {},
 ): EngineRequest {
   return {
     id: newRequestId(),
@@ -43,6 +45,6 @@ export function requestOf(
     tenantWeight: 1,
     deadline: null,
     sampling: { ...GREEDY, ...sampling },
-    grammar: null,
+    grammar: grammar ?? null,
   };
 }
