@@ -9,8 +9,10 @@ import type { CostModel, StepWork } from './cost-model.ts';
 export const LEAST_CHUNK = 16;
 /** Bounds the activations of a step. */
 export const LARGEST_CHUNK = 512;
-/** While nobody decodes, only those who arrive meanwhile wait for a step's end. */
-const NOBODY_WAITS = 3;
+/** While nobody decodes, only others' prompts and those who arrive meanwhile wait for a step's end. */
+const NOBODY_DECODES = 3;
+/** A lone prompt is cut as little as possible: each step costs as much again as some tokens do. */
+const NOBODY_WAITS = 8;
 /** Where decoding alone takes the whole time, prompts still get this much of what it takes, or they would come to a halt. */
 const LEAST_SHARE = 0.5;
 /** A sequence that shorter prompts kept from advancing for this long goes first. */
@@ -41,7 +43,8 @@ export function planChunks(prefills: readonly Prefill[], decoding: StepWork, ste
     return overdue(b) - overdue(a) || batch(a) - batch(b) || a.remaining - b.remaining || i - j;
   });
   const besides = model.milliseconds(decoding);
-  let left = decoding.decoding > 0 ? Math.max(stepMs - besides, besides * LEAST_SHARE) : stepMs * NOBODY_WAITS - besides;
+  const patience = prefills.length > 1 ? NOBODY_DECODES : NOBODY_WAITS;
+  let left = decoding.decoding > 0 ? Math.max(stepMs - besides, besides * LEAST_SHARE) : stepMs * patience - besides;
   let room = LARGEST_CHUNK;
   for (const i of order) {
     const { remaining, past, limit: own } = prefills[i]!;

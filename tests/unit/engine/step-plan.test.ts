@@ -94,10 +94,12 @@ describe('chunks', () => {
     );
   });
 
-  test('when nobody decodes a step takes more', () => {
+  test('when nobody decodes a step takes more, and most when nobody waits', () => {
     const [alone] = planChunks([prefill(4000)], NONE, 40, model, 0);
     const [beside] = planChunks([prefill(4000)], FOUR, 40, model, 0);
-    assert.ok(alone! > 2 * beside!, `${alone}, ${beside}`);
+    assert.ok(alone! > 4 * beside!, `${alone}, ${beside}`);
+    const both = planChunks([prefill(4000), prefill(4000)], NONE, 40, model, 0);
+    assert.ok(both[0]! > 2 * beside! && both[0]! < alone!, `${both}, ${alone}`);
   });
 
   test('interactive before batch, short before long, but nobody is passed over for long', () => {
