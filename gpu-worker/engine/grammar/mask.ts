@@ -12,13 +12,26 @@ export interface GrammarState {
   close(): void;
 }
 
-/** Sets the logits of forbidden tokens to −∞. Tokens beyond the mask's end are forbidden. */
-export function applyMask(logits: Float32Array, mask: Int32Array): void {
-  for (let word = 0; word * 32 < logits.length; word++) {
-    const bits = mask[word] ?? 0;
+/**
+ * Copies the logits of allowed tokens, and makes all others −∞. Returns whether there are any. A mask mostly allows
+ * almost nothing (between values) or almost everything (inside a string): both are quick this way.
+ */
+export function copyAllowed(mask: Int32Array, from: Float32Array, to: Float32Array): boolean {
+  to.fill(Number.NEGATIVE_INFINITY);
+  let any = false;
+  for (let word = 0; word < mask.length; word++) {
+    let bits = mask[word]!;
+    if (bits === 0) continue;
+    any = true;
     const start = word * 32;
-    const end = Math.min(start + 32, logits.length);
-    if (bits === 0) logits.fill(Number.NEGATIVE_INFINITY, start, end);
-    else if (bits !== -1) for (let i = start; i < end; i++) if (!((bits >>> (i - start)) & 1)) logits[i] = Number.NEGATIVE_INFINITY;
+    if (bits === -1) {
+      for (let i = start; i < start + 32; i++) to[i] = from[i]!;
+    } else {
+      for (; bits !== 0; bits &= bits - 1) {
+        const i = start + 31 - Math.clz32(bits & -bits);
+        to[i] = from[i]!;
+      }
+    }
   }
+  return any;
 }

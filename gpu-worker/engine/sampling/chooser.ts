@@ -4,9 +4,9 @@
  * rows of logits, the options and the seed.
  */
 import type { SamplingOptions, TokenLogprob } from '../../../shared/contract/engine.ts';
-import { applyMask, type GrammarState } from '../grammar/mask.ts';
+import { copyAllowed, type GrammarState } from '../grammar/mask.ts';
 import { draw } from './draw.ts';
-import { argmax, tokenLogprob } from './order.ts';
+import { tokenLogprob } from './order.ts';
 import { LogitEdits } from './penalties.ts';
 import type { Random } from './random.ts';
 
@@ -42,14 +42,11 @@ export class TokenChooser {
     let row = logits;
     if (allowed || this.#edits.some) {
       if (scratch.length !== logits.length) scratch = new Float32Array(logits.length);
-      scratch.set(logits);
       row = scratch;
-    }
-    if (this.#edits.some) this.#edits.apply(row);
-    if (allowed) {
-      applyMask(row, allowed.mask);
-      if (row[argmax(row)] === Number.NEGATIVE_INFINITY)
+      if (!allowed) row.set(logits);
+      else if (!copyAllowed(allowed.mask, logits, row))
         return { type: 'failed', message: 'the grammar leaves no token of this base to go on with' };
+      this.#edits.apply(row);
     }
     const id = draw(row, this.#options, this.#random);
     this.#edits.note(id);
