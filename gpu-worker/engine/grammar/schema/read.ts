@@ -5,8 +5,24 @@
  * Narrower than the standard, so that what is promised holds: objects without `additionalProperties` have only their
  * `properties`, in that order, since a further key could repeat one of them; `format` is asserted.
  */
-import { z } from 'zod';
+import type { z } from 'zod';
 import { FORMATS, patternOfFormat } from './formats.ts';
+import {
+  ALL_OF,
+  ANY_OF,
+  BY_TYPE,
+  CONST,
+  ENUM,
+  inferredType,
+  isOfType,
+  keywordsOf,
+  notes,
+  parse,
+  REF,
+  TYPED,
+  type Type,
+  type Types,
+} from './keywords.ts';
 import { NUMBER_LIMIT } from './numbers.ts';
 import { type Pattern, readPattern } from './pattern.ts';
 import { SchemaProblem } from './problem.ts';
@@ -16,60 +32,6 @@ import type { Bound, SchemaShape, Shape } from './shape.ts';
 const DEPTH = 32;
 const NODES = 5000;
 const VALUES = 2000;
-
-const count = z.number().int().min(0).max(10_000);
-/** Of strings: each further character is a state to compile. */
-const length = z.number().int().min(0).max(256);
-const text = z.string();
-const node = z.union([z.boolean(), z.record(z.string(), z.unknown())]);
-const TYPES = ['null', 'boolean', 'integer', 'number', 'string', 'array', 'object'] as const;
-type Type = (typeof TYPES)[number];
-const type = z.union([z.enum(TYPES), z.array(z.enum(TYPES)).min(1)]);
-
-/** Keywords that ask for nothing. */
-const notes = {
-  title: z.unknown().optional(),
-  description: z.unknown().optional(),
-  default: z.unknown().optional(),
-  examples: z.unknown().optional(),
-  deprecated: z.unknown().optional(),
-  readOnly: z.unknown().optional(),
-  writeOnly: z.unknown().optional(),
-  $comment: z.unknown().optional(),
-  $schema: z.unknown().optional(),
-  $defs: z.record(z.string(), z.unknown()).optional(),
-  definitions: z.record(z.string(), z.unknown()).optional(),
-};
-const limit = z.number().optional();
-/** 2^53 is where JSON numbers stop being exact. */
-const exact = z.number().int().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER).optional();
-
-const BY_TYPE = {
-  null: z.strictObject({}),
-  boolean: z.strictObject({}),
-  integer: z.strictObject({ minimum: exact, maximum: exact, exclusiveMinimum: exact, exclusiveMaximum: exact }),
-  number: z.strictObject({ minimum: limit, maximum: limit, exclusiveMinimum: limit, exclusiveMaximum: limit }),
-  string: z.strictObject({ minLength: length.optional(), maxLength: length.optional(), pattern: text.optional(), format: text.optional() }),
-  array: z.strictObject({
-    items: node.optional(),
-    prefixItems: z.array(node).optional(),
-    minItems: count.optional(),
-    maxItems: count.optional(),
-    uniqueItems: z.literal(false).optional(),
-  }),
-  object: z.strictObject({
-    properties: z.record(z.string(), node).optional(),
-    required: z.array(text).optional(),
-    additionalProperties: node.optional(),
-  }),
-} satisfies Record<Type, z.ZodType>;
-const keywordsOf = (of: Type): readonly string[] => Object.keys(BY_TYPE[of].shape);
-
-const REF = z.strictObject({ ...notes, $ref: text });
-const CONST = z.strictObject({ ...notes, type: type.optional(), const: z.unknown() });
-const ENUM = z.strictObject({ ...notes, type: type.optional(), enum: z.array(z.unknown()).min(1) });
-const ANY_OF = z.strictObject({ ...notes, anyOf: z.array(node).min(1) });
-const ALL_OF = z.strictObject({ ...notes, allOf: z.array(node).length(1) });
 
 export function readSchema(schema: unknown): SchemaShape {
   return new SchemaReader(schema).read();
@@ -140,7 +102,7 @@ class SchemaReader {
     return found;
   }
 
-  #literal(values: readonly unknown[], types: z.infer<typeof type> | undefined, at: string): Shape {
+  #literal(values: readonly unknown[], types: Types | undefined, at: string): Shape {
     this.#values += values.length;
     if (this.#values > VALUES) throw new SchemaProblem('invalid', at, `more than ${VALUES} values in all`);
     const allowed = types === undefined ? null : [types].flat();
@@ -152,14 +114,13 @@ class SchemaReader {
 
   #typed(schema: Record<string, unknown>, at: string, depth: number): Shape {
     const asks = Object.keys(schema).filter((key) => !Object.hasOwn(notes, key));
-    const types = [parse(z.object({ type: type.optional() }), schema, at).type ?? inferredType(asks)].flat();
+    const types = [parse(TYPED, schema, at).type ?? inferredType(asks)].flat();
     if (types[0] === undefined) {
       if (asks.length === 0) return { kind: 'any' };
       throw new SchemaProblem('unsupported', at, `"${asks[0]}" is not honoured without a type`);
     }
     const stray = asks.find((key) => key !== 'type' && !types.some((name) => name && keywordsOf(name).includes(key)));
     if (stray !== undefined) throw new SchemaProblem('unsupported', at, `"${stray}" is not honoured for type ${types.join(' or ')}`);
-    parse(z.looseObject(notes), schema, at);
     const options = types.flatMap((name) => (name ? [this.#ofType(name, schema, at, depth)] : []));
     return options.length === 1 ? options[0]! : { kind: 'either', options };
   }
@@ -216,42 +177,6 @@ class SchemaReader {
       })),
       rest: open ? this.#node(additionalProperties ?? true, `${at}/additionalProperties`, depth + 1) : null,
     };
-  }
-}
-
-function parse<T extends z.ZodType>(of: T, schema: unknown, at: string): z.infer<T> {
-  const parsed = of.safeParse(schema);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  if (issue.code === 'unrecognized_keys') throw new SchemaProblem('unsupported', at, `"${issue.keys[0]}" is not honoured here`);
-  if (issue.code === 'invalid_value' && issue.path.at(-1) === 'uniqueItems')
-    throw new SchemaProblem('unsupported', at, '"uniqueItems" is not honoured');
-  if (issue.path[0] === 'allOf') throw new SchemaProblem('unsupported', `${at}/allOf`, 'only one schema in it is honoured');
-  throw new SchemaProblem('invalid', `${at}/${issue.path.join('/')}`, issue.message);
-}
-
-/** As most tools write schemas, `type` may be left to be guessed for containers. */
-function inferredType(keywords: readonly string[]): Type | undefined {
-  return (['object', 'array'] as const).find((name) => keywords.some((key) => keywordsOf(name).includes(key)));
-}
-
-function isOfType(value: unknown, name: Type): boolean {
-  switch (name) {
-    case 'null':
-      return value === null;
-    case 'array':
-      return Array.isArray(value);
-    case 'object':
-      return typeof value === 'object' && value !== null && !Array.isArray(value);
-    case 'integer':
-      return Number.isInteger(value);
-    case 'boolean':
-    case 'number':
-    case 'string':
-      // The names are JavaScript's.
-      return typeof value === name;
-    default:
-      return name satisfies never;
   }
 }
 
