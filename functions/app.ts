@@ -8,6 +8,7 @@ import { adapters } from './routes/adapters.ts';
 import { admin } from './routes/admin.ts';
 import { batches } from './routes/batches.ts';
 import { docs } from './routes/docs.ts';
+import { embeddings } from './routes/embeddings.ts';
 import { files } from './routes/files.ts';
 import { health } from './routes/health.ts';
 import { inference } from './routes/inference.ts';
@@ -23,7 +24,22 @@ import { usage } from './routes/usage.ts';
 export const app = new OpenAPIHono<AppEnv>();
 
 app.use(requestId(), drainRefused());
-for (const area of [health, inference, responses, files, batches, models, adapters, tenancy, usage, admin, metrics, internal, s3])
+for (const area of [
+  health,
+  inference,
+  responses,
+  embeddings,
+  files,
+  batches,
+  models,
+  adapters,
+  tenancy,
+  usage,
+  admin,
+  metrics,
+  internal,
+  s3,
+])
   app.route('/', area);
 app.route('/', docs(app));
 

@@ -16,9 +16,10 @@ import { parsePrecision } from './models/precisions.ts';
 import { openCheckpoint } from './models/source/checkpoint.ts';
 import { AdapterTier } from './server/adapter-tier.ts';
 import { createEdgeClient } from './server/edge-client.ts';
+import { embedHandler } from './server/embed.ts';
 import { generateHandler } from './server/generate.ts';
 import { keepBeating } from './server/heartbeat.ts';
-import { createHttpServer } from './server/http.ts';
+import { createHttpServer, type Route } from './server/http.ts';
 import { KeptAnswers, keptRoutes } from './server/kept-answers.ts';
 import { createMeasures, measured } from './server/metrics.ts';
 import { operationRoutes } from './server/operations.ts';
@@ -27,6 +28,7 @@ import { openTextSide } from './server/prompts.ts';
 import { Sealer, sealHandler } from './server/seal.ts';
 import { readSettings } from './settings.ts';
 import { openObjectStore } from './storage/object-store.ts';
+import { createTextEncoding } from './tokenizer/encoder.ts';
 
 /** How long running requests, and then the outbox, may take after a signal to stop. */
 const DRAIN_MS = 2000;
@@ -106,17 +108,29 @@ async function main(): Promise<void> {
   const { slots, baseBytes, kvBytes } = await engine.stats();
   log.info({ base: engine.base.id, precision: engine.base.precision, slots, baseBytes, kvBytes, adapterMemory }, 'memory');
   const sealer = new Sealer(modules);
-  const text = openTextSide(checkpoint.tokenizer);
 
   const kept = new KeptAnswers();
-  const generate = generateHandler({ worker, engine: measured(engine, measures), adapters, text, kept, measures, onEnded: flush });
+  const parts = { worker, engine: measured(engine, measures), adapters, kept, measures, onEnded: flush };
+  const taskRoute = (): Route => {
+    const { tokenizer, config } = checkpoint;
+    switch (engine.base.task) {
+      case 'generate':
+        return { method: 'POST', path: '/generate', signed: true, handle: generateHandler({ ...parts, text: openTextSide(tokenizer) }) };
+      case 'embed': {
+        const text = tokenizer && createTextEncoding(tokenizer);
+        return { method: 'POST', path: '/embed', signed: true, handle: embedHandler({ ...parts, text, width: config.hidden_size }) };
+      }
+      default:
+        return engine.base.task satisfies never;
+    }
+  };
   const storeImage = (digest: string, sealed: Uint8Array) => images.store(digest, sealed);
   const server = createHttpServer({
     secret: settings.SWITCHYARD_SECRET,
     onError: (error, call) => log.error(error, call),
     onEnd: (call) => log[call.request_id ? 'info' : 'debug'](call, 'call'),
     routes: [
-      { method: 'POST', path: '/generate', signed: true, handle: generate },
+      taskRoute(),
       { method: 'POST', path: '/seal', signed: true, handle: sealHandler(sealer, modules, objects, storeImage) },
       ...keptRoutes(kept),
       ...operationRoutes({ worker, engine, outbox, measures, adapters, images }),

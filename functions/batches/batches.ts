@@ -254,5 +254,7 @@ export class Batches extends DurableObject<Env> {
   }
 }
 
-/** An answer that tells what it used, in either API's form. */
-const Answered = z.object({ usage: z.union([ResponseUsage, ChatUsage.transform(toUsage)]) });
+/** Embeddings complete nothing. */
+const PromptUsage = ChatUsage.extend({ completion_tokens: ChatUsage.shape.completion_tokens.default(0) });
+/** An answer that tells what it used, in any API's form. */
+const Answered = z.object({ usage: z.union([ResponseUsage, PromptUsage.transform(toUsage)]) });

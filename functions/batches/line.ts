@@ -4,10 +4,11 @@
  * gone, and still has the answer when the edge is back: one generation, one charge.
  */
 import type { BatchEndpoint } from '../../shared/contract/batches.ts';
+import { EmbeddingsRequest } from '../../shared/contract/embeddings.ts';
 import { ChatRequest, CompletionRequest } from '../../shared/contract/openai.ts';
 import { ResponsesRequest } from '../../shared/contract/responses.ts';
 import { traceOf } from '../../shared/contract/trace.ts';
-import type { GenerateRequest, RequestRef } from '../../shared/contract/worker.ts';
+import type { RequestRef, WorkerRequest } from '../../shared/contract/worker.ts';
 import { type ErrorValue, Failure, toWire } from '../../shared/errors.ts';
 import { ledgerOf, reserve } from '../billing/client.ts';
 import type { Env } from '../env.ts';
@@ -16,10 +17,11 @@ import { type Asked, resolve } from '../registry/resolve.ts';
 import { responseWork } from '../responses/request.ts';
 import { toResponse } from '../responses/respond.ts';
 import { getTenant } from '../tenancy/tenants.ts';
-import { chatWork, completionWork, type Work } from '../upstream/admission.ts';
+import { chatWork, completionWork, embedWork, type Work } from '../upstream/admission.ts';
 import { callWorker } from '../upstream/call.ts';
 import { type LiveWorker, order } from '../upstream/placement.ts';
 import { liveWorkers } from '../upstream/snapshot.ts';
+import { checkTask, workerPath } from '../upstream/task.ts';
 
 export interface LineRequest {
   tenant: string;
@@ -66,6 +68,10 @@ function prepare({ endpoint, body, requestId }: LineRequest): Prepared {
       const request = ofBatch(check(ResponsesRequest, body));
       return { work: responseWork(request), adapters: request.adapters, finish: (answer) => toResponse(request, requestId, answer) };
     }
+    case '/v1/embeddings': {
+      const request = check(EmbeddingsRequest, body);
+      return { work: embedWork(request), adapters: request.adapters, finish: asIs };
+    }
     default:
       return endpoint satisfies never;
   }
@@ -111,7 +117,8 @@ async function ask(env: Env, line: LineRequest, signal: AbortSignal): Promise<Li
     resolve(env, line.tenant, { model: work.model, adapters: mixture }, workers),
     getTenant(env, line.tenant),
   ]);
-  const request: GenerateRequest = {
+  checkTask(work, base);
+  const request: WorkerRequest = {
     request_id: line.requestId,
     tenant: line.tenant,
     key_id: line.keyId,
@@ -129,7 +136,7 @@ async function ask(env: Env, line: LineRequest, signal: AbortSignal): Promise<Li
   await reserve(env, request, base);
   // One worker only: if it is lost on the way it may go on, and another would generate the same again.
   const log = { requestId: line.requestId, trace: traceOf(null) };
-  const answer = await callWorker(env, worker, { method: 'POST', path: '/generate', body: request, signal, log }).catch(
+  const answer = await callWorker(env, worker, { method: 'POST', path: workerPath(request), body: request, signal, log }).catch(
     (error: unknown) => {
       lostAt.set(worker.worker, Date.now());
       throw error;

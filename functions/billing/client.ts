@@ -1,7 +1,7 @@
 /** The edge's side of the ledger: the object of a tenant, and the hold for a request. */
 import { ceilingOf, NANO } from '../../shared/billing/amounts.ts';
 import { priceOf } from '../../shared/billing/prices.ts';
-import type { BaseInfo, GenerateRequest } from '../../shared/contract/worker.ts';
+import type { BaseInfo, WorkerRequest } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import type { Env } from '../env.ts';
 import { boundsOf } from './bounds.ts';
@@ -9,7 +9,7 @@ import { boundsOf } from './bounds.ts';
 export const ledgerOf = (env: Env, tenant: string) => env.LEDGER.get(env.LEDGER.idFromName(tenant));
 
 /** Holds the request's ceiling at its tenant's ledger. Throws Failure 'quota_exhausted'. */
-export async function reserve(env: Env, request: GenerateRequest, base: BaseInfo): Promise<void> {
+export async function reserve(env: Env, request: WorkerRequest, base: BaseInfo): Promise<void> {
   const bounds = boundsOf(request, base);
   const amountNano = ceilingOf(bounds, priceOf(request.base, request.priority));
   const outcome = await ledgerOf(env, request.tenant).reserve(request.tenant, {

@@ -6,10 +6,10 @@ import { ChatRequest } from '../../shared/contract/openai.ts';
 import { type InputItem, type ResponsesRequest, wantsLogprobs } from '../../shared/contract/responses.ts';
 import { type ErrorValue, Failure } from '../../shared/errors.ts';
 import { check } from '../middleware/body.ts';
-import { chatWork, type Work } from '../upstream/admission.ts';
+import { chatWork, type GenerateWork } from '../upstream/admission.ts';
 
 /** Throws Failure. */
-export function responseWork(request: ResponsesRequest): Work {
+export function responseWork(request: ResponsesRequest): GenerateWork {
   try {
     return chatWork(check(ChatRequest, toChat(request)));
   } catch (error) {

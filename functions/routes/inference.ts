@@ -1,13 +1,11 @@
 /** Chat and text completions: admit, resolve, hold, place, and pass the worker's answer through. */
 import { OpenAPIHono } from '@hono/zod-openapi';
-import type { Context } from 'hono';
 import { ChatCompletion, ChatRequest, CompletionRequest, TextCompletion } from '../../shared/contract/openai.ts';
 import type { AppEnv } from '../env.ts';
-import { anyKey, tenantOf } from '../middleware/authenticate.ts';
+import { anyKey } from '../middleware/authenticate.ts';
 import { readJson } from '../middleware/body.ts';
-import { chatWork, completionWork, type Work } from '../upstream/admission.ts';
-import { admit } from '../upstream/admit.ts';
-import { idempotencyKey, once } from '../upstream/idempotent.ts';
+import { chatWork, completionWork } from '../upstream/admission.ts';
+import { run } from '../upstream/run.ts';
 import { describe } from './describe.ts';
 
 export const inference = new OpenAPIHono<AppEnv>();
@@ -37,10 +35,3 @@ inference.post('/v1/completions', anyKey(), async (c) => {
   const request = await readJson(c, CompletionRequest);
   return run(c, completionWork(request), request.adapters);
 });
-
-async function run(c: Context<AppEnv>, work: Work, mixture: ChatRequest['adapters']): Promise<Response> {
-  const { tenant } = tenantOf(c);
-  const key = idempotencyKey(c);
-  if (key === null) return admit(c, work, mixture, c.req.raw.signal);
-  return once(c, tenant.id, key, [work, mixture ?? null], () => admit(c, work, mixture, null));
-}

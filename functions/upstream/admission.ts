@@ -1,10 +1,11 @@
-/** Turns OpenAI's request forms into the one form the workers take. Pure; names are resolved elsewhere. */
+/** Turns OpenAI's request forms into those that the workers take. Pure; names are resolved elsewhere. */
+import { type EmbeddingsRequest, toInputs } from '../../shared/contract/embeddings.ts';
 import { type ChatRequest, type CompletionRequest, toPrompts } from '../../shared/contract/openai.ts';
 import type { ChatMessageInput } from '../../shared/contract/openai-messages.ts';
 import { type FunctionDefinition, namedFunction, type ResponseFormatInput } from '../../shared/contract/openai-tools.ts';
-import type { ChatMessage, GenerateRequest, ResponseFormat, Tool, ToolChoice } from '../../shared/contract/worker.ts';
+import type { ChatMessage, EmbedRequest, GenerateRequest, ResponseFormat, Tool, ToolChoice } from '../../shared/contract/worker.ts';
 
-/** What a GenerateRequest says beside the client's body: who asks, on which way and until when, and what the names mean. */
+/** What a worker's request says beside the client's body: who asks, on which way and until when, and what the names mean. */
 type Circumstances =
   | 'request_id'
   | 'tenant'
@@ -16,8 +17,10 @@ type Circumstances =
   | 'base_revision'
   | 'adapters';
 
-/** A request's own part of a GenerateRequest. */
-export type Work = Omit<GenerateRequest, Circumstances>;
+/** A request's own part of it. */
+export type GenerateWork = Omit<GenerateRequest, Circumstances>;
+export type EmbedWork = Omit<EmbedRequest, Circumstances>;
+export type Work = GenerateWork | EmbedWork;
 
 /** OpenAI's default for text completions. */
 const DEFAULT_COMPLETION_TOKENS = 16;
@@ -44,7 +47,7 @@ function common(request: ChatRequest | CompletionRequest) {
   };
 }
 
-export function chatWork(request: ChatRequest): Work {
+export function chatWork(request: ChatRequest): GenerateWork {
   return {
     ...common(request),
     best_of: request.n ?? 1,
@@ -62,7 +65,7 @@ export function chatWork(request: ChatRequest): Work {
   };
 }
 
-export function completionWork(request: CompletionRequest): Work {
+export function completionWork(request: CompletionRequest): GenerateWork {
   return {
     ...common(request),
     best_of: request.best_of ?? request.n ?? 1,
@@ -71,6 +74,16 @@ export function completionWork(request: CompletionRequest): Work {
     max_tokens: request.max_tokens ?? DEFAULT_COMPLETION_TOKENS,
     logprobs: request.logprobs ?? null,
     echo: request.echo ?? false,
+  };
+}
+
+export function embedWork({ model, input, dimensions, encoding_format }: EmbeddingsRequest): EmbedWork {
+  return {
+    model,
+    inputs: toInputs(input),
+    dimensions: dimensions ?? null,
+    encoding_format: encoding_format ?? 'float',
+    priority: 'interactive',
   };
 }
 

@@ -13,6 +13,7 @@ import { deadlineOf } from './deadline.ts';
 import { generate } from './generate.ts';
 import type { LiveWorker } from './placement.ts';
 import { liveWorkers, noWorker, recentWorkers } from './snapshot.ts';
+import { checkTask, suits } from './task.ts';
 
 class Superseded extends Error {
   readonly by: Resolved;
@@ -34,7 +35,7 @@ export async function admit(c: Context<AppEnv>, work: Work, mixture: Asked['adap
   const { tenant } = tenantOf(c);
   const asked = { model: work.model, adapters: mixture };
   const { workers, guess, truth } = await look(c, tenant.id, asked);
-  if (!guess || !leaves) return start(c, work, await truth, workers, leaves, Promise.resolve());
+  if (!guess || !leaves || !suits(work, guess.base)) return start(c, work, await truth, workers, leaves, Promise.resolve());
   const confirmed = truth.then((resolved) => {
     if (!isSame(resolved, guess)) throw new Superseded(resolved);
   });
@@ -76,6 +77,7 @@ function start(
   leaves: AbortSignal | null,
   confirmed: Promise<void>,
 ): Promise<Response> {
+  checkTask(work, base);
   const { tenant, keyId } = tenantOf(c);
   const request = {
     request_id: c.get('requestId'),

@@ -1,17 +1,18 @@
 /**
- * One generation at a worker. A metered tenant's hold comes first, since it may be refused; for others it
+ * One generation, or one request for embeddings, at a worker. A metered tenant's hold comes first, since it may be refused; for others it
  * is written while the worker already works. The worker's body is passed through as it comes: no chunk is
  * looked at, and a client that goes away takes the upstream request with it.
  */
 import type { Context } from 'hono';
 import { traceOf } from '../../shared/contract/trace.ts';
-import type { BaseInfo, GenerateRequest } from '../../shared/contract/worker.ts';
+import type { BaseInfo, WorkerRequest } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import { ledgerOf, reserve } from '../billing/client.ts';
 import type { AppEnv, Env } from '../env.ts';
 import { callWorker } from './call.ts';
 import { type LiveWorker, order } from './placement.ts';
 import { liveWorkers, noWorker } from './snapshot.ts';
+import { workerPath } from './task.ts';
 
 interface Placement {
   workers: LiveWorker[];
@@ -22,14 +23,14 @@ interface Placement {
   confirmed: Promise<void>;
 }
 
-export function generate(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
+export function generate(c: Context<AppEnv>, request: WorkerRequest, base: BaseInfo, placement: Placement): Promise<Response> {
   const answer = holdAndAsk(c, request, base, placement);
   // Lets the hold be given back when the client leaves before there is an answer.
   c.executionCtx.waitUntil(answer.catch(() => undefined));
   return answer;
 }
 
-async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: BaseInfo, placement: Placement): Promise<Response> {
+async function holdAndAsk(c: Context<AppEnv>, request: WorkerRequest, base: BaseInfo, placement: Placement): Promise<Response> {
   const hold = reserve(c.env, request, base);
   const abandon = new AbortController();
   const signal = placement.leaves ? AbortSignal.any([placement.leaves, abandon.signal]) : abandon.signal;
@@ -58,7 +59,7 @@ async function holdAndAsk(c: Context<AppEnv>, request: GenerateRequest, base: Ba
 /** Tries the workers in placement order until one answers at all. Same request id: it is one request. */
 async function firstAnswer(
   env: Env,
-  request: GenerateRequest,
+  request: WorkerRequest,
   known: LiveWorker[],
   signal: AbortSignal,
   trace = traceOf(null),
@@ -72,7 +73,7 @@ async function firstAnswer(
     try {
       return await callWorker(env, next, {
         method: 'POST',
-        path: '/generate',
+        path: workerPath(request),
         body: request,
         signal,
         log: { requestId: request.request_id, trace },
@@ -85,7 +86,7 @@ async function firstAnswer(
   }
 }
 
-async function giveBack(env: Env, request: GenerateRequest, hold: Promise<void>): Promise<void> {
+async function giveBack(env: Env, request: WorkerRequest, hold: Promise<void>): Promise<void> {
   // The hold may still be on its way; one that was refused leaves nothing to release.
   const held = await hold.then(
     () => true,

@@ -2,13 +2,13 @@
 import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type { Engine, EngineEvent, EngineRequest, EngineStats, Grammar } from '../../shared/contract/engine.ts';
-import type { BaseInfo } from '../../shared/contract/worker.ts';
+import type { EmbeddingEvent, Engine, EngineEvent, EngineRequest, EngineStats, EngineWork, Grammar } from '../../shared/contract/engine.ts';
+import type { BaseInfo, Task } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import { parsePrecision } from '../models/precisions.ts';
 import { openCheckpoint } from '../models/source/checkpoint.ts';
 import { Grammars } from './grammar/grammars.ts';
-import type { EngineSettings, EngineStart, FromEngine, ToEngine } from './protocol.ts';
+import type { AnyEvent, EngineSettings, EngineStart, FromEngine, ToEngine } from './protocol.ts';
 import { QueueLimits } from './queue-limits.ts';
 
 export interface EngineOptions {
@@ -34,15 +34,16 @@ export interface EngineOptions {
 }
 
 const DEFAULT_ROWS = 32;
-const DEFAULT_QUEUE = 512;
+/** Texts of an encoder are quickly done, and one request has many. */
+const DEFAULT_QUEUE: Record<Task, number> = { generate: 512, embed: 4096 };
 const DEFAULT_STEP_MS = 40;
 /** Share of the machine's memory for keys and values. */
 const KV_SHARE = 0.25;
 
 interface Outstanding {
-  request: EngineRequest;
+  request: EngineWork;
   sequences: number;
-  onEvents: (events: EngineEvent[]) => void;
+  onEvents: (events: AnyEvent[]) => void;
 }
 
 export async function openEngine(options: EngineOptions): Promise<Engine> {
@@ -79,7 +80,7 @@ export async function openEngine(options: EngineOptions): Promise<Engine> {
     await Promise.all([thread.terminate(), grammars.close()]);
     throw cause;
   });
-  const client = new EngineClient(base, new QueueLimits(rows, options.queue ?? DEFAULT_QUEUE), thread, grammars);
+  const client = new EngineClient(base, new QueueLimits(rows, options.queue ?? DEFAULT_QUEUE[base.task]), thread, grammars);
   void grammarsBroke.promise.then((error) => client.break(error));
   return client;
 }
@@ -146,38 +147,55 @@ class EngineClient implements Engine {
   }
 
   submit(request: EngineRequest, onEvents: (events: EngineEvent[]) => void): { cancel(): void } {
-    if (this.#broken) throw new Failure({ kind: 'internal', message: `generate: the engine is not running: ${this.#broken.message}` });
+    this.#check('generate', request);
     this.#checkLengths(request);
-    this.#checkAdapters(request);
     if (request.grammar && request.sampling.ignoreEos) {
       const message = 'ignore_eos: an answer that is held to a format or to tools ends where its grammar does';
       throw new Failure({ kind: 'invalid_request', message, param: 'ignore_eos' });
     }
-    const sequences = request.prompts.length * request.n;
-    this.#queue.take(request.account.tenant, sequences);
-    this.#outstanding.set(request.id, { request, sequences, onEvents });
-    for (const { digest } of request.adapters) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
-    this.#send({ type: 'submit', request });
+    this.#begin({ type: 'submit', request }, request.n, onEvents as Outstanding['onEvents']);
     return { cancel: () => this.#send({ type: 'cancel', id: request.id }) };
   }
 
-  #checkAdapters({ adapters }: EngineRequest): void {
+  embed(request: EngineWork, onEvents: (events: EmbeddingEvent[]) => void): { cancel(): void } {
+    this.#check('embed', request);
+    const context = this.base.context_length;
+    const long = request.prompts.find(({ length }) => length > context);
+    if (long) {
+      const message = `This model's maximum context length is ${context} tokens; the input has ${long.length}`;
+      throw new Failure({ kind: 'invalid_request', message, param: 'input', code: 'context_length_exceeded' });
+    }
+    this.#begin({ type: 'embed', request }, 1, onEvents as Outstanding['onEvents']);
+    return { cancel: () => this.#send({ type: 'cancel', id: request.id }) };
+  }
+
+  #begin(message: Extract<ToEngine, { type: 'submit' | 'embed' }>, n: number, onEvents: Outstanding['onEvents']): void {
+    const { request } = message;
+    const sequences = request.prompts.length * n;
+    this.#queue.take(request.account.tenant, sequences);
+    this.#outstanding.set(request.id, { request, sequences, onEvents });
+    for (const { digest } of request.adapters) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
+    this.#send(message);
+  }
+
+  #check(task: Task, { prompts, adapters }: EngineWork): void {
+    if (this.#broken) throw new Failure({ kind: 'internal', message: `${task}: the engine is not running: ${this.#broken.message}` });
+    const { id, vocab_size, task: served } = this.base;
+    if (served !== task) throw new Failure({ kind: 'unsupported', message: `${task} with ${id}: this base does not`, param: 'model' });
+    const param = task === 'embed' ? 'input' : 'prompt';
+    const refuse = (message: string) => new Failure({ kind: 'invalid_request', message: `${param}: ${message}`, param });
+    for (const prompt of prompts) {
+      if (prompt.length === 0) throw refuse('expected at least one token, got none');
+      const foreign = prompt.find((token) => token >= vocab_size);
+      if (foreign !== undefined) throw refuse(`token ids are below ${vocab_size}, got ${foreign}`);
+    }
     for (const { digest } of adapters)
-      if (!this.#loaded.has(digest)) throw new Failure({ kind: 'internal', message: `generate: adapter ${digest} is not resident` });
+      if (!this.#loaded.has(digest)) throw new Failure({ kind: 'internal', message: `${task}: adapter ${digest} is not resident` });
   }
 
   #checkLengths({ prompts, sampling }: EngineRequest): void {
-    const { vocab_size, context_length: context } = this.base;
+    const { context_length: context } = this.base;
     for (const prompt of prompts) {
-      if (prompt.length === 0)
-        throw new Failure({ kind: 'invalid_request', message: 'prompt: expected at least one token, got none', param: 'prompt' });
-      const foreign = prompt.find((id) => id >= vocab_size);
-      if (foreign !== undefined)
-        throw new Failure({
-          kind: 'invalid_request',
-          message: `prompt: token ids are below ${vocab_size}, got ${foreign}`,
-          param: 'prompt',
-        });
       const asked = sampling.maxTokens ?? 0;
       const atLeast = sampling.maxTokens === null ? 1 : 0;
       if (prompt.length + Math.max(asked, atLeast) > context) {
@@ -234,7 +252,7 @@ class EngineClient implements Engine {
     }
   }
 
-  #deliver(id: string, events: EngineEvent[]): void {
+  #deliver(id: string, events: AnyEvent[]): void {
     const outstanding = this.#outstanding.get(id);
     if (!outstanding) return;
     if (events.at(-1)?.type === 'done') {

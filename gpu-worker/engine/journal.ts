@@ -4,7 +4,7 @@
  */
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import path from 'node:path';
-import type { EngineRequest } from '../../shared/contract/engine.ts';
+import type { EngineWork } from '../../shared/contract/engine.ts';
 
 export class UsageJournal {
   readonly #file: number;
@@ -15,7 +15,7 @@ export class UsageJournal {
     this.#file = openSync(file, 'a');
   }
 
-  start(request: EngineRequest, baseRevision: string): void {
+  start(request: EngineWork, baseRevision: string): void {
     const { id, account, base, adapters, priority } = request;
     this.#add({ t: 'start', id, account, base, base_revision: baseRevision, adapters, priority });
   }

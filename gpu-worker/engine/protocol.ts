@@ -1,6 +1,6 @@
 /** What the threads of the engine say to each other. Plain data; large memory is handed over, so that the giver keeps nothing alive. */
 import type { MessagePort } from 'node:worker_threads';
-import type { EngineEvent, EngineRequest, EngineStats } from '../../shared/contract/engine.ts';
+import type { EmbeddingEvent, EngineEvent, EngineRequest, EngineStats, EngineWork } from '../../shared/contract/engine.ts';
 import type { BaseInfo } from '../../shared/contract/worker.ts';
 import type { PrecisionName } from '../models/precision.ts';
 
@@ -31,14 +31,18 @@ export interface EngineStart {
 
 export type ToEngine =
   | { type: 'submit'; request: EngineRequest }
+  | { type: 'embed'; request: EngineWork }
   | { type: 'cancel'; id: string }
   | { type: 'add'; call: number; digest: string; image: ArrayBuffer }
   | { type: 'remove'; call: number; digest: string }
   | { type: 'stats'; call: number }
   | { type: 'close' };
 
+/** Each kind of request gets its own. */
+export type AnyEvent = EngineEvent | EmbeddingEvent;
+
 export type FromEngine =
   | { type: 'ready'; base: BaseInfo }
-  | { type: 'events'; batches: [string, EngineEvent[]][] }
+  | { type: 'events'; batches: [string, AnyEvent[]][] }
   | { type: 'done'; call: number }
   | { type: 'stats'; call: number; stats: EngineStats };

@@ -5,17 +5,19 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import type { EngineStats } from '../../shared/contract/engine.ts';
 import { precisionOf } from '../models/precisions.ts';
 import { prepareModel } from '../models/prepare.ts';
+import { familyOf } from '../models/registry.ts';
 import { openCheckpoint } from '../models/source/checkpoint.ts';
 import { Session } from '../runtime/session.ts';
 import { hasChatTemplate } from '../tokenizer/chat.ts';
 import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import { EngineCore } from './core.ts';
+import { EncoderCore, encoderPages } from './encoder-core.ts';
 import { Executor } from './executor.ts';
 import { GrammarStates } from './grammar/states.ts';
 import { UsageJournal } from './journal.ts';
 import { bytesPerPage, KvPool } from './kv-pool.ts';
 import { PAGE_TOKENS, PagePool } from './pages.ts';
-import type { EngineStart, FromEngine, ToEngine } from './protocol.ts';
+import type { AnyEvent, EngineStart, FromEngine, ToEngine } from './protocol.ts';
 import { Residents } from './residents.ts';
 
 if (!parentPort) throw new Error('engine/thread.ts runs as a worker thread only');
@@ -31,28 +33,41 @@ const checkpoint = await openCheckpoint(settings.basePath);
 const { config } = checkpoint;
 const model = prepareModel(checkpoint, precisionOf(settings.precision), settings.cacheFolder);
 const pageBytes = bytesPerPage(config, model.storage);
-const pool = new PagePool(Math.max(1, Math.floor(settings.kvBytes / pageBytes)));
-const context = Math.min(settings.context ?? config.max_position_embeddings, config.max_position_embeddings, pool.total * PAGE_TOKENS);
+const pooling = familyOf(config).pooling?.(config) ?? null;
+const positions = Math.min(settings.context ?? config.max_position_embeddings, config.max_position_embeddings);
+const pages = pooling ? encoderPages(settings.rows, positions) : Math.floor(settings.kvBytes / pageBytes);
+const pool = new PagePool(Math.max(1, pages));
+const context = Math.min(positions, pool.total * PAGE_TOKENS);
 const residents = new Residents();
 using executor = new Executor(model, new KvPool(config, model.storage, pool.total), settings.threads);
 const journal = new UsageJournal(settings.journalPath);
-const core = new EngineCore({
+const parts = {
   model: executor,
   pool,
   rows: settings.rows,
-  context,
-  stepMs: settings.stepMs,
-  speculation: settings.speculation,
-  adapterTable: (digest) => residents.table(digest),
-  tokenizer: checkpoint.tokenizer ? createTokenizer(checkpoint.tokenizer) : null,
-  grammars: new GrammarStates(grammars, config.vocab_size),
-  eos: new Set(config.eos_token_id),
+  adapterTable: (digest: string) => residents.table(digest),
   journal,
   baseRevision: checkpoint.revision,
-  precision: settings.precision,
   now: () => performance.timeOrigin + performance.now(),
-  emit: (batches) => send({ type: 'events', batches }),
-});
+  emit: (batches: [string, AnyEvent[]][]) => send({ type: 'events', batches }),
+};
+const cores = pooling
+  ? { generator: null, encoder: new EncoderCore({ ...parts, pooling }) }
+  : { generator: openGenerator(), encoder: null };
+const core = cores.generator ?? cores.encoder;
+
+function openGenerator(): EngineCore {
+  return new EngineCore({
+    ...parts,
+    context,
+    stepMs: settings.stepMs,
+    speculation: settings.speculation,
+    tokenizer: checkpoint.tokenizer ? createTokenizer(checkpoint.tokenizer) : null,
+    grammars: new GrammarStates(grammars, config.vocab_size),
+    eos: new Set(config.eos_token_id),
+    precision: settings.precision,
+  });
+}
 
 send({
   type: 'ready',
@@ -61,10 +76,11 @@ send({
     revision: checkpoint.revision,
     precision: settings.precision,
     family: config.model_type,
+    task: pooling ? 'embed' : 'generate',
     context_length: context,
     vocab_size: config.vocab_size,
     has_tokenizer: checkpoint.tokenizer !== null,
-    has_chat_template: checkpoint.tokenizer !== null && hasChatTemplate(checkpoint.tokenizer),
+    has_chat_template: !pooling && checkpoint.tokenizer !== null && hasChatTemplate(checkpoint.tokenizer),
   },
 });
 
@@ -89,8 +105,12 @@ port.close();
 
 function handle(message: ToEngine): void {
   switch (message.type) {
+    // The client has seen to it that the base does what is asked.
     case 'submit':
-      core.submit(message.request);
+      cores.generator!.submit(message.request);
+      break;
+    case 'embed':
+      cores.encoder!.submit(message.request);
       break;
     case 'cancel':
       core.cancel(message.id);

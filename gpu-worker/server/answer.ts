@@ -1,7 +1,7 @@
 /** One request's events as the response that its client reads: streamed step by step, or whole at the end. */
 import type { ServerResponse } from 'node:http';
 import type { EngineEvent } from '../../shared/contract/engine.ts';
-import type { GenerateRequest, Receipt } from '../../shared/contract/worker.ts';
+import type { GenerateRequest, Receipt, Task } from '../../shared/contract/worker.ts';
 import { Failure, toWire } from '../../shared/errors.ts';
 import { bestChoices, choosesBest } from './best-of.ts';
 import type { ResponseWriter } from './openai-format.ts';
@@ -12,10 +12,10 @@ const MOST_UNREAD_BYTES = 64_000_000;
 
 export type Done = Extract<EngineEvent, { type: 'done' }>;
 
-const brokenOff = (done: Done): Failure =>
+export const brokenOff = (what: Task, done: Done): Failure =>
   done.outcome === 'expired'
-    ? new Failure({ kind: 'unavailable', message: 'generate: the deadline passed before it began', retryAfterSeconds: 1 })
-    : new Failure({ kind: 'internal', message: `generate: the engine broke off: ${done.error ?? done.outcome}` });
+    ? new Failure({ kind: 'unavailable', message: `${what}: the deadline passed before it began`, retryAfterSeconds: 1 })
+    : new Failure({ kind: 'internal', message: `${what}: the engine broke off: ${done.error ?? done.outcome}` });
 
 /** Takes one request's events, step by step. */
 export interface Answer {
@@ -49,9 +49,9 @@ export function streamedAnswer(response: ServerResponse, writer: ResponseWriter,
     },
     end(done, receipt) {
       if (done.outcome !== 'finished' || !last) {
-        if (!response.headersSent) throw brokenOff(done);
+        if (!response.headersSent) throw brokenOff('generate', done);
         // Without [DONE]: no client takes this for a whole answer.
-        response.end(`data: ${JSON.stringify(toWire(brokenOff(done).value).body)}\n\n`);
+        response.end(`data: ${JSON.stringify(toWire(brokenOff('generate', done).value).body)}\n\n`);
         return;
       }
       begin();
@@ -66,7 +66,7 @@ export function wholeAnswer(send: (body: unknown) => void, writer: ResponseWrite
   return {
     step: (events) => collect(events, pieces),
     end(done, receipt) {
-      if (done.outcome !== 'finished') throw brokenOff(done);
+      if (done.outcome !== 'finished') throw brokenOff('generate', done);
       const inOrder = [...pieces.values()].sort((a, b) => a.index - b.index);
       const chosen = choosesBest(request) ? bestChoices(inOrder, request) : inOrder;
       send(writer.whole(chosen, done.usage, receipt));

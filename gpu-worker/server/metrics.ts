@@ -3,7 +3,7 @@
  * the most used ones only; the rest is "other".
  */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { Engine, EngineEvent, EngineRequest } from '../../shared/contract/engine.ts';
+import type { EmbeddingEvent, Engine, EngineEvent, EngineWork } from '../../shared/contract/engine.ts';
 import type { DiskState } from '../adapters/protocol.ts';
 import type { AdapterTier, TierObserver } from './adapter-tier.ts';
 import { engineMetrics } from './engine-metrics.ts';
@@ -20,7 +20,7 @@ export interface Measures {
   firstToken: Histogram;
   tier: TierObserver;
   /** Follows a request's events on their way to its answer. */
-  follow(request: EngineRequest, onEvents: (events: EngineEvent[]) => void): (events: EngineEvent[]) => void;
+  follow<E extends EngineEvent | EmbeddingEvent>(request: EngineWork, onEvents: (events: E[]) => void): (events: E[]) => void;
   render(tier: AdapterTier['state'], disk: DiskState): Promise<{ contentType: string; text: string }>;
 }
 
@@ -33,6 +33,7 @@ export function measured(engine: Engine, measures: Measures): Engine {
     unload: (digest) => engine.unload(digest),
     prepareGrammar: (grammar, tenant) => engine.prepareGrammar(grammar, tenant),
     submit: (request, onEvents) => engine.submit(request, measures.follow(request, onEvents)),
+    embed: (request, onEvents) => engine.embed(request, measures.follow(request, onEvents)),
     stats: () => engine.stats(),
     close: () => engine.close(),
   };
@@ -75,7 +76,7 @@ export function createMeasures(engine: Pick<Engine, 'stats' | 'base'>): Measures
   const setEngine = engineMetrics(registry);
 
   const top = new TopAdapters(NAMED_ADAPTERS);
-  const ended = ({ adapters: refs }: EngineRequest, { usage }: Extract<EngineEvent, { type: 'done' }>) => {
+  const ended = ({ adapters: refs }: EngineWork, { usage }: Extract<EngineEvent, { type: 'done' }>) => {
     for (const { digest } of refs) {
       const { isNamed, dropped } = top.use(digest, Date.now());
       if (dropped) {

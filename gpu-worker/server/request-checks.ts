@@ -1,5 +1,5 @@
 /** What a worker refuses of a request that the edge has admitted: only it knows the base. */
-import type { BaseInfo, GenerateRequest } from '../../shared/contract/worker.ts';
+import type { BaseInfo, EmbedRequest, GenerateRequest, Task } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
 import { choosesBest } from './best-of.ts';
 import type { TextSide } from './prompts.ts';
@@ -7,12 +7,16 @@ import type { TextSide } from './prompts.ts';
 /** Log-probabilities in one whole answer: some 300 MB of JSON. A stream may have any number. */
 const MOST_LOGPROBS = 4_000_000;
 
-export function checkRequest(request: GenerateRequest, base: BaseInfo, text: TextSide | null): void {
-  const refuse = (kind: 'unsupported' | 'invalid_request', message: string, param: string) => new Failure({ kind, message, param });
+export function checkBase(task: Task, request: GenerateRequest | EmbedRequest, base: BaseInfo): void {
   if (request.base !== base.id || request.base_revision !== base.revision) {
-    const message = `generate: this worker serves ${base.id} at revision ${base.revision}, not ${request.base} at ${request.base_revision}`;
+    const message = `${task}: this worker serves ${base.id} at revision ${base.revision}, not ${request.base} at ${request.base_revision}`;
     throw new Failure({ kind: 'unavailable', message, retryAfterSeconds: 1 });
   }
+}
+
+export function checkRequest(request: GenerateRequest, base: BaseInfo, text: TextSide | null): void {
+  const refuse = (kind: 'unsupported' | 'invalid_request', message: string, param: string) => new Failure({ kind, message, param });
+  checkBase('generate', request, base);
   if (!text && request.stop.length > 0) {
     const message = `generate with ${base.id}: this base has no tokenizer, so there is no text in which to find stop strings`;
     throw refuse('unsupported', message, 'stop');

@@ -6,7 +6,7 @@ import { ResponseUsage } from './responses.ts';
 
 const count = z.number().int().nonnegative();
 
-export const BATCH_ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/responses'] as const;
+export const BATCH_ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/responses', '/v1/embeddings'] as const;
 const Endpoint = z.enum(BATCH_ENDPOINTS);
 export type BatchEndpoint = z.infer<typeof Endpoint>;
 

@@ -41,8 +41,8 @@ export type Grammar =
 /** Who is served before whom: batch work only gets what interactive work leaves. */
 export type Priority = 'interactive' | 'batch';
 
-/** One HTTP request: a batch of prompts, each continued n times. Sequence index = prompt index · n + choice. */
-export interface EngineRequest {
+/** What every request says, whatever becomes of its prompts. */
+export interface EngineWork {
   id: string;
   /** Opaque to the engine; written to its journal so that a crash loses nothing of the bill. */
   account: { tenant: string; keyId: string; model: string; fromBatch: boolean };
@@ -53,9 +53,13 @@ export interface EngineRequest {
   deadline: number | null;
   base: string;
   prompts: number[][];
-  n: number;
   /** Digests must have been made resident with `load` and are held until the request ends. */
   adapters: AdapterRef[];
+}
+
+/** One HTTP request: a batch of prompts, each continued n times. Sequence index = prompt index · n + choice. */
+export interface EngineRequest extends EngineWork {
+  n: number;
   sampling: SamplingOptions;
   /** null: any text. */
   grammar: Grammar | null;
@@ -86,6 +90,11 @@ export type EngineEvent =
       queuedMs?: number;
       firstTokenMs?: number;
     };
+
+/** Of a request whose prompts become vectors, by the base's pooling, of length 1. */
+export type EmbeddingEvent =
+  | { type: 'embedding'; prompt: number; values: Float32Array<ArrayBuffer> }
+  | Extract<EngineEvent, { type: 'done' }>;
 
 /** What a histogram needs: how many observations lay at or below each bound and above all of them, and their sum. */
 export interface Distribution {
@@ -145,6 +154,8 @@ export interface Engine {
   prepareGrammar(grammar: Grammar, tenant: string): Promise<void>;
   /** Queues a request. Throws Failure 'rate_limited' when the queue is full, 'invalid_request' when a prompt does not fit the context. */
   submit(request: EngineRequest, onEvents: (events: EngineEvent[]) => void): { cancel(): void };
+  /** As `submit`, on a base whose task it is to embed. */
+  embed(request: EngineWork, onEvents: (events: EmbeddingEvent[]) => void): { cancel(): void };
   stats(): Promise<EngineStats>;
   close(): Promise<void>;
 }

@@ -11,10 +11,10 @@ import { Receipt } from './worker.ts';
 
 const count = z.number().int().nonnegative();
 
-const MODEL = z.string().min(1).max(256);
+export const MODEL = z.string().min(1).max(256);
 
 /** One adapter of a mixture; `model` of the request is then the base. */
-const MixtureEntry = z.strictObject({ model: MODEL, weight: z.number().min(-4).max(4) });
+export const MixtureEntry = z.strictObject({ model: MODEL, weight: z.number().min(-4).max(4) });
 
 const StreamOptions = z.strictObject({
   include_usage: z.boolean().nullish(),

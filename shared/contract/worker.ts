@@ -3,6 +3,7 @@
  * method, path and body (shared/contract/signature.ts). The worker refuses anything else.
  *
  *   edge → worker   POST /generate   GenerateRequest → OpenAI response body (JSON or SSE), made by the worker
+ *                   POST /embed      EmbedRequest → OpenAI response body
  *                   POST /seal       SealRequest → SealResult, or an error in the wire form
  *                   POST /answer     RequestRef → what /generate answered to a batch's request, 202 while it runs, 404 if unknown
  *                   POST /cancel     RequestRef → 204; a batch's request outlives its connection
@@ -121,6 +122,34 @@ export const GenerateRequest = z.strictObject({
 });
 export type GenerateRequest = z.infer<typeof GenerateRequest>;
 
+export const MAX_EMBEDDING_INPUTS = 2048;
+
+/** A request for embeddings after admission. */
+export const EmbedRequest = z.strictObject({
+  request_id: RequestId,
+  tenant: TenantId,
+  key_id: z.string(),
+  model: z.string(),
+  base: z.string(),
+  base_revision: Digest,
+  adapters: z.array(AdapterRef).max(8),
+  inputs: z
+    .array(z.union([z.string(), z.array(count).min(1)]))
+    .min(1)
+    .max(MAX_EMBEDDING_INPUTS),
+  /** Leading numbers of each vector, scaled to length 1; null: all. */
+  dimensions: z.number().int().positive().nullable(),
+  /** base64: of float32 numbers, little-endian. */
+  encoding_format: z.enum(['float', 'base64']),
+  priority: Priority,
+  from_batch: z.boolean(),
+  tenant_weight: z.number().gt(0).max(1000),
+  deadline: count.nullable(),
+});
+export type EmbedRequest = z.infer<typeof EmbedRequest>;
+
+export type WorkerRequest = GenerateRequest | EmbedRequest;
+
 /** Names a request that was sent before. */
 export const RequestRef = z.strictObject({ request_id: RequestId });
 export type RequestRef = z.infer<typeof RequestRef>;
@@ -191,11 +220,17 @@ export type UsageReport = z.infer<typeof UsageReport>;
 export const UsageAnswer = z.strictObject({ settled: z.array(RequestId) });
 export type UsageAnswer = z.infer<typeof UsageAnswer>;
 
+/** What a base does with a text: continue it, or make a vector of it. */
+export const Task = z.enum(['generate', 'embed']);
+export type Task = z.infer<typeof Task>;
+
 export const BaseInfo = z.strictObject({
   id: z.string(),
   revision: Digest,
   precision: z.string(),
   family: z.string(),
+  /** Older workers do not say: theirs generate. */
+  task: Task.default('generate'),
   context_length: count,
   vocab_size: count,
   has_tokenizer: z.boolean(),

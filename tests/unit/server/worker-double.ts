@@ -18,6 +18,7 @@ export const BASE: BaseInfo = {
   revision: 'b'.repeat(64),
   precision: 'fp32',
   family: 'llama',
+  task: 'generate',
   context_length: 128,
   vocab_size: 256,
   has_tokenizer: true,
@@ -39,6 +40,9 @@ export function playedEngine(play: (played: Played) => void): Engine {
     isResident: () => true,
     unload: async () => {},
     prepareGrammar: async () => {},
+    embed() {
+      throw new Error('not played');
+    },
     stats: () => Promise.reject(new Error('not played')),
     close: async () => {},
     submit(request, onEvents) {

@@ -25,6 +25,7 @@ export const BASE: BaseInfo = {
   revision: sha256('tiny-base'),
   precision: 'fp32',
   family: 'llama',
+  task: 'generate',
   context_length: 512,
   vocab_size: 256,
   has_tokenizer: true,
