@@ -25,7 +25,7 @@ const GUESS_WEIGHT = 25;
 const SCALE = [1, 16, 128, 16_384] as const;
 const TERMS = SCALE.length;
 /** Milliseconds at those sizes, of a small base on two cores. */
-const GUESS = [6, 10, 70, 1];
+const GUESS = [5, 8, 35, 1];
 const FLOOR = GUESS.map((value) => value / 100);
 
 const scaled = ({ decoding, prompt, attended }: StepWork): number[] => [1, decoding, prompt, attended].map((value, i) => value / SCALE[i]!);
