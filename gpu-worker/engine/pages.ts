@@ -7,8 +7,9 @@
  *                   └─ take, when nothing is free: the one idle for longest loses its key
  */
 
-/** Positions in one page, for all heads of a layer. */
-export const PAGE_TOKENS = 32;
+import { PAGE_TOKENS } from '../graph/kernels.ts';
+
+export { PAGE_TOKENS };
 
 export const pagesFor = (tokens: number): number => Math.ceil(tokens / PAGE_TOKENS);
 
