@@ -80,6 +80,6 @@ test('two bases: listed in the order given, one of them without a tokenizer', as
 test('a base that cannot be opened ends the start with its reason', async () => {
   await assert.rejects(
     Stack.start({ SWITCHYARD_PRECISION: 'int3' }),
-    /npm start ended with 1: .*precision "int3": expected auto, fp32 or int8/s,
+    /npm start ended with 1: .*precision "int3": expected auto, fp32, int8 or int4/s,
   );
 });

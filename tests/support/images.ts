@@ -8,6 +8,7 @@ export async function imagesFor(
   basePath: string,
   precision: string,
 ): Promise<(digest: string, sealed: Uint8Array) => Promise<ArrayBuffer>> {
-  const form = imageForm(await openCheckpoint(basePath), precisionOf(parsePrecision(precision)));
+  const checkpoint = await openCheckpoint(basePath);
+  const form = imageForm(checkpoint, precisionOf(parsePrecision(precision, checkpoint)));
   return (digest, sealed) => buildImage(digest, sealed, form);
 }

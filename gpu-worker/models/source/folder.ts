@@ -132,6 +132,7 @@ export async function openFolder(path: string): Promise<Checkpoint> {
     revision: folder.revision(),
     config,
     tokenizer,
+    fourBit: false,
     tensorNames: () => [...shapes.keys()],
     shape: (name) => [...parameter(shapes, path, name)],
     tensor(name) {
