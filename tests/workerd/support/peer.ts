@@ -1,6 +1,6 @@
 /**
  * A peer of the edge that speaks the worker's side of the contract, signatures included, without an
- * engine: it answers /generate, /seal, /totals and /metrics as each test tells it to. Everything on the edge's side
+ * engine: it answers /generate, /embed, /seal, /totals and /metrics as each test tells it to. Everything on the edge's side
  * of the wire is real.
  */
 import { createHash } from 'node:crypto';
@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net';
 import { ReplayGuard, signCall, verifyCall } from '../../../shared/contract/signature.ts';
 import {
   type BaseInfo,
+  EmbedRequest,
   GenerateRequest,
   RequestRef,
   SealRequest,
@@ -38,6 +39,7 @@ export class Peer {
   readonly name: string;
   readonly edgeUrl: string;
   readonly generated: GenerateRequest[] = [];
+  readonly embedded: EmbedRequest[] = [];
   readonly sealed: SealRequest[] = [];
   /** The headers of each signed call. */
   readonly headers: IncomingMessage['headers'][] = [];
@@ -53,6 +55,7 @@ export class Peer {
   onAnswer: Handler<string> = (_, res) => {
     res.writeHead(404).end();
   };
+  onEmbed: Handler<EmbedRequest> = (_, res) => json(res, 200, {});
   onSeal: Handler<SealRequest> = (request, res) => json(res, 200, sealResult(request));
   onMetrics: (res: ServerResponse) => void = (res) => res.writeHead(200, { 'content-type': 'text/plain' }).end();
   #server: Server;
@@ -130,6 +133,11 @@ export class Peer {
       const request = SealRequest.parse(value);
       this.sealed.push(request);
       return this.onSeal(request, res);
+    }
+    if (path === '/embed') {
+      const request = EmbedRequest.parse(value);
+      this.embedded.push(request);
+      return this.onEmbed(request, res);
     }
     const request = GenerateRequest.parse(value);
     this.generated.push(request);
