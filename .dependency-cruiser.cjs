@@ -46,7 +46,7 @@ module.exports = {
     inWorker('storage', []),
     inWorker('adapters', ['models', 'storage']),
     inWorker('engine', ['tensor', 'graph', 'models', 'peft', 'tokenizer', 'runtime']),
-    inWorker('server', ['tokenizer', 'storage', 'peft', 'adapters', 'engine/grammar/schema']),
+    inWorker('server', ['tensor', 'tokenizer', 'storage', 'peft', 'adapters', 'engine/grammar/schema']),
     {
       name: 'only-runtime-touches-onnxruntime',
       severity: 'error',

@@ -1,8 +1,6 @@
 /** One vector of length 1 for a text, from the hidden states of its tokens. */
 import type { Pooling } from '../models/family.ts';
-
-/** Keeps a vector of zeros what it is. */
-const LEAST_LENGTH = 1e-12;
+import { scaledToOne } from '../tensor/unit-length.ts';
 
 export function pooled(states: readonly Float32Array[], pooling: Pooling): Float32Array<ArrayBuffer> {
   switch (pooling) {
@@ -17,12 +15,4 @@ export function pooled(states: readonly Float32Array[], pooling: Pooling): Float
     default:
       return pooling satisfies never;
   }
-}
-
-/** The vector's direction. */
-export function scaledToOne(values: ArrayLike<number>): Float32Array<ArrayBuffer> {
-  let squares = 0;
-  for (let i = 0; i < values.length; i++) squares += values[i]! ** 2;
-  const length = Math.max(Math.sqrt(squares), LEAST_LENGTH);
-  return Float32Array.from({ length: values.length }, (_, i) => values[i]! / length);
 }

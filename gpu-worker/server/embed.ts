@@ -5,7 +5,7 @@ import type { Embeddings } from '../../shared/contract/embeddings.ts';
 import type { EmbeddingEvent, Engine } from '../../shared/contract/engine.ts';
 import { type BaseInfo, EmbedRequest } from '../../shared/contract/worker.ts';
 import { Failure } from '../../shared/errors.ts';
-import { scaledToOne } from '../engine/pooling.ts';
+import { scaledToOne } from '../tensor/unit-length.ts';
 import type { TextEncoding } from '../tokenizer/encoder.ts';
 import type { AdapterTier } from './adapter-tier.ts';
 import { brokenOff, type Done } from './answer.ts';
