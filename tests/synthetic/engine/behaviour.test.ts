@@ -295,7 +295,7 @@ test('a base without a tokenizer takes token ids and shows no text', async () =>
 });
 
 test('an unknown precision and a base that is not there are refused by name', async () => {
-  await assert.rejects(open({ basePath: LLAMA, precision: 'int3' }), failure('unsupported', /"int3".*auto, fp32 or int8/));
+  await assert.rejects(open({ basePath: LLAMA, precision: 'int3' }), failure('unsupported', /"int3".*auto, fp32, int8 or int4/));
   await assert.rejects(open({ basePath: '/nowhere', precision: 'fp32' }), failure('invalid_request', /\/nowhere: no such file/));
 });
 
