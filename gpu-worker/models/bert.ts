@@ -11,9 +11,11 @@ import { z } from 'zod';
 import type { Graph, Value } from '../graph/ir.ts';
 import * as ops from '../graph/ops.ts';
 import { shapeOf } from './blocks/attention.ts';
+import { rotateBlocks, runningBasis } from './blocks/rotate.ts';
 import { type ApplyLinears, type Family, Pooling, type StepInputs } from './family.ts';
 import { type LinearSpec, ORIGINAL } from './linear.ts';
 import type { WeightSource } from './precision.ts';
+import { rotation } from './rotation.ts';
 import { networkFields, size } from './source/config.ts';
 
 const Config = z.strictObject({
@@ -41,24 +43,42 @@ interface Layer {
   outputNorm: string;
 }
 
-const linear = (path: string, width: number, out: number): LinearSpec => ({
+const linear = (path: string, width: number, out: number, input = ORIGINAL, output = ORIGINAL): LinearSpec => ({
   path,
   in: width,
   out,
   bias: true,
-  input: ORIGINAL,
-  output: ORIGINAL,
+  input,
+  output,
 });
 
-function layersOf({ hidden_size: hidden, intermediate_size: units, num_hidden_layers: layers }: Config): Layer[] {
+/**
+ * Norms after blocks keep the stream in its own basis. Under a precision that rotates, what linears read is turned while
+ * running, and values head by head: the sums over positions do not mind.
+ */
+function basesOf(c: Config, rotated: boolean) {
+  return {
+    stream: runningBasis(c.hidden_size, rotated),
+    values: rotated ? { gain: null, rotation: rotation(c.head_dim) } : ORIGINAL,
+    units: runningBasis(c.intermediate_size, rotated),
+  };
+}
+
+function layersOf(c: Config, rotated: boolean): Layer[] {
+  const { hidden_size: hidden, intermediate_size: width, num_hidden_layers: layers } = c;
+  const { stream, values, units } = basesOf(c, rotated);
   return Array.from({ length: layers }, (_, i) => {
     const at = `encoder.layer.${i}`;
     return {
-      qkv: ['query', 'key', 'value'].map((name) => linear(`${at}.attention.self.${name}`, hidden, hidden)),
-      attended: linear(`${at}.attention.output.dense`, hidden, hidden),
+      qkv: [
+        linear(`${at}.attention.self.query`, hidden, hidden, stream),
+        linear(`${at}.attention.self.key`, hidden, hidden, stream),
+        linear(`${at}.attention.self.value`, hidden, hidden, stream, values),
+      ],
+      attended: linear(`${at}.attention.output.dense`, hidden, hidden, values),
       attentionNorm: `${at}.attention.output.LayerNorm`,
-      widen: linear(`${at}.intermediate.dense`, hidden, units),
-      narrow: linear(`${at}.output.dense`, units, hidden),
+      widen: linear(`${at}.intermediate.dense`, hidden, width, stream),
+      narrow: linear(`${at}.output.dense`, width, hidden, units),
       outputNorm: `${at}.output.LayerNorm`,
     };
   });
@@ -74,7 +94,7 @@ const normsOf = (layers: readonly Layer[]): string[] => [
 
 function parametersOf(c: Config): Map<string, number[]> {
   const { hidden_size: hidden } = c;
-  const layers = layersOf(c);
+  const layers = layersOf(c, false);
   const all = new Map([
     [`${TABLES.word}.weight`, [c.vocab_size, hidden]],
     [`${TABLES.position}.weight`, [c.max_position_embeddings, hidden]],
@@ -86,7 +106,7 @@ function parametersOf(c: Config): Map<string, number[]> {
 }
 
 /** Returns the last hidden states of the selected tokens [n, hidden]. */
-function build(g: Graph, c: Config, weights: WeightSource, inputs: StepInputs, apply: ApplyLinears): Value {
+function build(g: Graph, c: Config, rotated: boolean, weights: WeightSource, inputs: StepInputs, apply: ApplyLinears): Value {
   const { hidden_size: hidden, max_position_embeddings: positions } = c;
   const vector = (name: string) => g.weight(name, 'f32', [hidden], () => weights.tensor(name));
   const addNorm = (x: Value, y: Value, norm: string) =>
@@ -100,14 +120,15 @@ function build(g: Graph, c: Config, weights: WeightSource, inputs: StepInputs, a
   let x = g.within('embeddings', () =>
     addNorm(ops.gatherRows(g, words, inputs.ids, 'words'), ops.gatherRows(g, places, inputs.positions(), 'places'), EMBEDDING_NORM),
   );
-  for (const [i, { qkv, attended, attentionNorm, widen, narrow, outputNorm }] of layersOf(c).entries()) {
+  const { stream, units } = basesOf(c, rotated);
+  for (const [i, { qkv, attended, attentionNorm, widen, narrow, outputNorm }] of layersOf(c, rotated).entries()) {
     x = g.within(`layers.${i}.attn`, () => {
-      const mixed = ops.pagedAttention(g, part('qkv', x, ...qkv), pool, inputs, attention);
+      const mixed = ops.pagedAttention(g, part('qkv', rotateBlocks(g, x, stream), ...qkv), pool, inputs, attention);
       return addNorm(part('o', mixed, attended), x, attentionNorm);
     });
     x = g.within(`layers.${i}.mlp`, () => {
-      const units = ops.gelu(g, part('up', x, widen));
-      return addNorm(part('down', units, narrow), x, outputNorm);
+      const active = ops.gelu(g, part('up', rotateBlocks(g, x, stream), widen));
+      return addNorm(part('down', rotateBlocks(g, active, units), narrow), x, outputNorm);
     });
   }
   return ops.gatherRows(g, x, inputs.select, 'selected');
@@ -134,15 +155,15 @@ export const bert: Family = {
     pooling: 'mean',
   },
   read: () => ({}),
-  linears: (config) => {
+  linears: (config, { rotated }) => {
     const c = Config.parse(config);
-    return [...linearsOf(layersOf(c)), linear(POOLER, c.hidden_size, c.hidden_size)];
+    return [...linearsOf(layersOf(c, rotated)), linear(POOLER, c.hidden_size, c.hidden_size)];
   },
-  otherModules: (config) => [...Object.values(TABLES), ...normsOf(layersOf(Config.parse(config)))],
+  otherModules: (config) => [...Object.values(TABLES), ...normsOf(layersOf(Config.parse(config), false))],
   bareParameters: () => [POOLER],
   parameters: (config) => parametersOf(Config.parse(config)),
   isLeftOut: (name) => name.startsWith(`${POOLER}.`) || name === 'embeddings.position_ids',
   pools: () => 1,
   pooling: (config) => Config.parse(config).pooling,
-  build: (g, config, _precision, weights, inputs, apply) => build(g, Config.parse(config), weights, inputs, apply),
+  build: (g, config, { rotated }, weights, inputs, apply) => build(g, Config.parse(config), rotated, weights, inputs, apply),
 };

@@ -49,3 +49,8 @@ test('tools, calls and their results count as what a template may make of them',
     bound([hi, { role: 'assistant', content: '', tool_calls: calls }], []) - bound([hi], []) > JSON.stringify(calls, null, 4).length,
   );
 });
+
+test('texts to embed have no more tokens than bytes and what stands around them', () => {
+  const inputs = ['añ', [1, 2, 3, 4], 'x'.repeat(10_000)];
+  assert.deepEqual(boundsOf({ inputs, adapters: [] }, BASE), { prompt: 3 + 2 + 4 + 512, completion: 0, adapters: 0 });
+});
