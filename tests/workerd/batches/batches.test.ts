@@ -261,7 +261,7 @@ test('refusals name the field', async () => {
   const asks = { input_file_id: file, endpoint: '/v1/chat/completions', completion_window: '24h' };
   const refused: [object, string, string | null][] = [
     [{}, 'input_file_id', null],
-    [{ endpoint: '/v1/embeddings' }, 'endpoint', 'unsupported_value'],
+    [{ endpoint: '/v1/images/generations' }, 'endpoint', 'unsupported_value'],
     [{ completion_window: '48h' }, 'completion_window', null],
     [{ metadata: { a: 1 } }, 'metadata.a', null],
     [{ output_expires_after: { anchor: 'created_at', seconds: 1 } }, 'output_expires_after.seconds', null],
