@@ -1,6 +1,7 @@
 /** Reads bodies within bounds and checks them against a schema; a schema's findings become one Failure. */
 import type { Context } from 'hono';
 import type { z } from 'zod';
+import { isShallow, MOST_DEPTH } from '../../shared/contract/fields.ts';
 import { type ErrorValue, Failure } from '../../shared/errors.ts';
 import type { AppEnv } from '../env.ts';
 
@@ -55,6 +56,10 @@ export function parseJson<T>(bytes: Uint8Array, schema: z.ZodType<T>): T {
 }
 
 export function check<T>(schema: z.ZodType<T>, value: unknown): T {
+  if (!isShallow(value)) {
+    const message = `The request body: expected JSON of at most ${MOST_DEPTH} levels, got more.`;
+    throw new Failure({ kind: 'invalid_request', message });
+  }
   const parsed = schema.safeParse(value);
   if (!parsed.success) throw new Failure(describeIssues(parsed.error));
   return parsed.data;
@@ -62,8 +67,9 @@ export function check<T>(schema: z.ZodType<T>, value: unknown): T {
 
 /** The first finding, with the path of the field it is about. */
 export function describeIssues(error: z.ZodError): ErrorValue {
-  const issue = error.issues[0];
-  if (!issue) return { kind: 'invalid_request', message: error.message };
+  const [first] = error.issues;
+  if (!first) return { kind: 'invalid_request', message: error.message };
+  const issue = innermost(first);
   const path = issue.path.map(String);
   if (issue.code === 'unrecognized_keys') {
     const param = [...path, issue.keys[0] ?? ''].join('.');
@@ -74,3 +80,17 @@ export function describeIssues(error: z.ZodError): ErrorValue {
   const message = param === '' ? `The request body: ${issue.message}` : `${param}: ${issue.message}`;
   return { kind: 'invalid_request', message, ...(param === '' ? {} : { param }) };
 }
+
+type Issue = z.ZodError['issues'][number];
+
+/** Where a schema of several forms has no sentence of its own, the finding in the form that the value follows furthest. */
+function innermost(issue: Issue): Issue {
+  if (issue.code !== 'invalid_union' || issue.message !== UNTOLD) return issue;
+  const inner = issue.errors.flatMap(([first]) => (first ? [innermost(first)] : []));
+  const furthest = Math.max(0, ...inner.map(({ path }) => path.length));
+  const found = furthest === 0 ? undefined : inner.find(({ path }) => path.length === furthest);
+  return found ? { ...found, path: [...issue.path, ...found.path] } : issue;
+}
+
+/** What the library says of a union that says nothing itself. */
+const UNTOLD = 'Invalid input';

@@ -113,7 +113,7 @@ function toResponseFormat(format: ResponseFormatInput | null | undefined): Respo
 /** Text parts follow each other without a separator: nothing is added to what the client wrote. */
 function toText(content: ChatMessageInput['content']): string {
   if (typeof content === 'string') return content;
-  return content?.map((part) => String(part['text'])).join('') ?? '';
+  return content?.map((part) => part.text).join('') ?? '';
 }
 
 /** The schema has checked which fields come with which role. */

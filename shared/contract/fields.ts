@@ -29,6 +29,12 @@ export const equals =
 
 export const isEmpty = (value: unknown) => typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 
+/** Levels of JSON in a request. Whoever walks it, here or at a worker, does so by recursion. */
+export const MOST_DEPTH = 128;
+
+export const isShallow = (value: unknown, levels = MOST_DEPTH): boolean =>
+  typeof value !== 'object' || value === null || (levels > 0 && Object.values(value).every((inner) => isShallow(inner, levels - 1)));
+
 /** The one type of a tagged object that is honoured; `what` in the plural. */
 export const onlyType = (honoured: string, what: string) =>
   z.string().superRefine((type, ctx) => {

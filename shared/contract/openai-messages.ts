@@ -1,11 +1,19 @@
 /** Chat messages as OpenAI's clients send them, those included that they got as answers and send back. */
 import { z } from 'zod';
-import { isEmpty, onlyNeutral, onlyType, refuse } from './fields.ts';
+import { isEmpty, isShallow, MOST_DEPTH, onlyNeutral, onlyType, refuse } from './fields.ts';
 
-const TextPart = z.looseObject({ type: z.string() }).superRefine((part, ctx) => {
-  if (part.type !== 'text') refuse(ctx, `content parts of type "${part.type}" are not supported: only "text" is`);
-  else if (typeof part['text'] !== 'string') ctx.addIssue({ code: 'custom', path: ['text'], message: 'expected a string' });
-});
+const TextPart = z
+  .looseObject({ type: z.string() })
+  .superRefine(({ type }, ctx) => {
+    if (type !== 'text') refuse(ctx, `content parts of type ${JSON.stringify(type.slice(0, 60))} are not supported: only "text" is`);
+  })
+  .pipe(
+    z.strictObject({
+      type: z.literal('text'),
+      text: z.string(),
+      prompt_cache_breakpoint: onlyNeutral('prompt_cache_breakpoint'),
+    }),
+  );
 
 const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'];
 
@@ -21,7 +29,8 @@ export function argumentsOf(text: string): Record<string, unknown> | null {
   if (text.trim() === '') return {};
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null;
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+    return isObject && isShallow(value) ? (value as Record<string, unknown>) : null;
   } catch {
     return null;
   }
@@ -32,7 +41,7 @@ const ToolCallInput = z.strictObject({
   type: onlyType('function', 'tool calls'),
   function: z.strictObject({
     name: z.string().min(1).max(64),
-    arguments: z.string().refine((text) => argumentsOf(text) !== null, 'expected a JSON object as text'),
+    arguments: z.string().refine((text) => argumentsOf(text) !== null, `expected a JSON object as text, of at most ${MOST_DEPTH} levels`),
     /** The clients' own reading of `arguments`, sent back with them. */
     parsed_arguments: z.unknown().optional(),
   }),

@@ -120,8 +120,10 @@ export const ChatRequest = z
     metadata: Metadata.nullish(),
     /** Prompts are cached for each tenant by what they say: a key changes nothing. */
     prompt_cache_key: z.string().nullish(),
+    prompt_cache_options: onlyNeutral('prompt_cache_options', isEmpty),
     prompt_cache_retention: onlyNeutral('prompt_cache_retention', equals('in_memory', 'in-memory')),
     audio: onlyNeutral('audio'),
+    moderation: onlyNeutral('moderation'),
     prediction: onlyNeutral('prediction'),
     reasoning_effort: onlyNeutral('reasoning_effort', equals('none')),
     verbosity: onlyNeutral('verbosity', equals('medium')),

@@ -213,6 +213,9 @@ test('what is not honoured is refused by name', async () => {
     [{ service_tier: 'scale' }, 'service_tier'],
     [{ modalities: ['audio'] }, 'modalities'],
     [{ reasoning_effort: 'high' }, 'reasoning_effort'],
+    [{ moderation: { model: 'm' } }, 'moderation'],
+    [{ prompt_cache_options: { ttl: '30m' } }, 'prompt_cache_options'],
+    [{ messages: [user([{ type: 'text', text: 'a', prompt_cache_breakpoint: {} }])] }, 'messages.0.content.0.prompt_cache_breakpoint'],
     [{ messages: [{ role: 'function', name: 'f', content: 'x' }] }, 'messages.0.role'],
     [{ messages: [user([{ type: 'image_url', image_url: { url: 'data:' } }])] }, 'messages.0.content.0'],
     [{ model: 'a@latest' }, 'model'],
@@ -247,6 +250,8 @@ test('values out of range and unknown fields are 400 and name the field', async 
     [{ stream_options: { include_usage: true } }, 'stream_options'],
     [{ messages: [] }, 'messages'],
     [{ messages: [user(5)] }, 'messages.0.content'],
+    [{ messages: [user([{ type: 'text' }])] }, 'messages.0.content.0.text'],
+    [{ messages: [user([{ type: 'text', text: 'a', cache_control: {} }])] }, 'messages.0.content.0.cache_control'],
     [{ messages: [{ role: 'narrator', content: 'x' }] }, 'messages.0.role'],
     [{ messages: [{ role: 'user' }] }, 'messages.0.content'],
     [{ temprature: 1 }, 'temprature'],
@@ -288,6 +293,24 @@ test('values out of range and unknown fields are 400 and name the field', async 
   assert.equal((await complete({ logprobs: 21 })).body.error.param, 'logprobs');
   assert.equal((await complete({ n: 3, best_of: 2 })).body.error.param, 'best_of');
   assert.equal(peer.generated.length, before, 'nothing malformed reaches a worker');
+});
+
+test('JSON too deep to be walked is refused, wherever it is', async () => {
+  const before = peer.generated.length;
+  const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+  const body = (field: string) => `{"model":"${BASE.id}","messages":[{"role":"user","content":"hi"}],${field}}`;
+  const called = { id: 'c', type: 'function', function: { name: 'f', arguments: `{"a":${deep}}` } };
+  for (const [field, param] of [
+    [`"tools":[{"type":"function","function":{"name":"f","parameters":{"x":${deep}}}}]`, null],
+    [`"response_format":{"type":"json_schema","json_schema":{"name":"f","schema":{"x":${deep}}}}`, null],
+    [`"messages":[${JSON.stringify({ role: 'assistant', tool_calls: [called] })}]`, 'messages.0.tool_calls.0.function.arguments'],
+  ] as const) {
+    const sent = { body: body(field), headers: { 'content-type': 'application/json', 'idempotency-key': crypto.randomUUID() } };
+    const { status, body: answer } = await tenant.send('POST', '/v1/chat/completions', sent);
+    assert.deepEqual([status, answer.error.param], [400, param], JSON.stringify(answer));
+    assert.match(answer.error.message, /at most 128 levels/);
+  }
+  assert.equal(peer.generated.length, before);
 });
 
 test('an unknown model is 404 model_not_found', async () => {
