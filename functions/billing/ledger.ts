@@ -197,6 +197,8 @@ export class Ledger extends DurableObject<Env> {
   }
 
   #judgeOne({ requestId, isPaid }: Verdict): void {
+    // Its worker may never tell what it used.
+    if (!isPaid) this.release(requestId);
     const [pending] = this.#sql.exec<{ record: string }>('DELETE FROM pending WHERE request_id = ? RETURNING record', requestId);
     if (pending) this.#settleOne(JSON.parse(pending.record) as UsageRecord, isPaid);
     else {

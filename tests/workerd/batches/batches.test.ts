@@ -184,6 +184,18 @@ test('a full worker is asked again later, one that breaks three times at most', 
   assert.deepEqual(Object.fromEntries(asked), { full: 5, broken: 3 });
   assert.deepEqual(done.request_counts, { total: 2, completed: 1, failed: 1 });
   assert.equal((await client.answers(done.error_file_id)).get('broken')?.response?.status_code, 502);
+  await peer.report(
+    peer.generated
+      .filter((g) => saidIn(g) === 'full')
+      .slice(-1)
+      .map((g) => usageOf(g, { prompt: 7, completion: 5 })),
+  );
+  const { body } = await stack.admin.get('/v1/admin/reconcile');
+  assert.equal(
+    body.data.find((r: { tenant: string }) => r.tenant === tenant.id).reserved,
+    0,
+    'nothing stays held for what nobody answered',
+  );
 });
 
 test('half the price, on lines of its own; without credit a request fails by name', async () => {
