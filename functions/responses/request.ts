@@ -65,9 +65,13 @@ function toMessages({ instructions, input }: ResponsesRequest): ChatMessage[] {
 /** Calls belong to the assistant's message before them: a turn is one message in chat, several items here. */
 function append(messages: ChatMessage[], item: InputItem): void {
   switch (item.type) {
-    case 'message':
-      messages.push({ role: item.role, content: textOf(item.content) });
+    case 'message': {
+      const last = messages.at(-1);
+      // Said after a call, before its result: of the same turn.
+      if (item.role === 'assistant' && last?.tool_calls) last.content = (last.content ?? '') + textOf(item.content);
+      else messages.push({ role: item.role, content: textOf(item.content) });
       return;
+    }
     case 'function_call': {
       const call = { id: item.call_id, type: 'function' as const, function: { name: item.name, arguments: item.arguments } };
       const last = messages.at(-1);

@@ -21,7 +21,8 @@ export async function toResponse(request: ResponsesRequest, requestId: string, a
 
 /** An error body that names a field of the chat request names this API's. */
 function renamedError(body: unknown): unknown {
-  const error = (body as { error?: { param?: unknown } } | null)?.error;
+  const error = (body as { error?: { param?: unknown; message?: unknown } } | null)?.error;
   if (typeof error?.param !== 'string') return body;
-  return { error: { ...error, param: renamedParam(error.param) } };
+  const param = renamedParam(error.param);
+  return { error: { ...error, param, message: String(error.message).replace(error.param, param) } };
 }

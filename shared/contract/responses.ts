@@ -157,7 +157,16 @@ export const ResponsesRequest = z.strictObject({
   prompt: onlyNeutral('prompt'),
   prompt_cache_options: onlyNeutral('prompt_cache_options', isEmpty),
   prompt_cache_retention: onlyNeutral('prompt_cache_retention', equals('in_memory', 'in-memory')),
-  reasoning: onlyNeutral('reasoning', isEmpty),
+  /** What an answer says of it asks for nothing. */
+  reasoning: z
+    .strictObject({
+      effort: onlyNeutral('reasoning.effort', equals('none')),
+      summary: onlyNeutral('reasoning.summary'),
+      generate_summary: onlyNeutral('reasoning.generate_summary'),
+      context: onlyNeutral('reasoning.context', equals('auto')),
+      mode: onlyNeutral('reasoning.mode', equals('standard')),
+    })
+    .nullish(),
   service_tier: ServiceTier.nullish(),
   truncation: onlyNeutral('truncation', equals('disabled')),
 });

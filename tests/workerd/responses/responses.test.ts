@@ -237,6 +237,25 @@ test('tools: calls come back as items, and go in again with their results', asyn
   ]);
 });
 
+test('what was said after a call goes back in before its result', async () => {
+  peer.onGenerate = (request, res) => say(request, res, { content: 'Cold.' });
+  await client.responses.create({
+    model: BASE.id,
+    reasoning: { effort: null, summary: null },
+    input: [
+      { role: 'user', content: 'Oslo?' },
+      { type: 'function_call', call_id: 'call_1', name: 'get_weather', arguments: '{}' },
+      { role: 'assistant', content: 'One moment.' },
+      { type: 'function_call_output', call_id: 'call_1', output: '-3' },
+    ],
+  });
+  const { input } = peer.generated[0]!;
+  assert.deepEqual(input.kind === 'chat' && input.messages.slice(1), [
+    { role: 'assistant', content: 'One moment.', tool_calls: [{ id: 'call_1', name: 'get_weather', arguments: '{}' }] },
+    { role: 'tool', content: '-3', tool_call_id: 'call_1' },
+  ]);
+});
+
 test('tools: streamed calls are items of their own', async () => {
   peer.onGenerate = (request, res) => {
     const answer = stream(request, res);
@@ -278,7 +297,7 @@ test("what is not honoured is refused by name, under this API's names", async ()
     [{ conversation: 'conv_1' }, 'conversation'],
     [{ background: true }, 'background'],
     [{ truncation: 'auto' }, 'truncation'],
-    [{ reasoning: { effort: 'low' } }, 'reasoning'],
+    [{ reasoning: { effort: 'low' } }, 'reasoning.effort'],
     [{ prompt: { id: 'pmpt_1' } }, 'prompt'],
     [{ max_tool_calls: 3 }, 'max_tool_calls'],
     [{ tools: [{ type: 'web_search' }] }, 'tools.0'],
@@ -312,12 +331,13 @@ test("what is not honoured is refused by name, under this API's names", async ()
 
 test("a worker's refusal names this API's field", async () => {
   peer.onGenerate = (_, res) => {
-    const error = { message: 'too long', type: 'invalid_request_error', param: 'messages', code: 'context_length_exceeded' };
+    const error = { message: 'messages: too long', type: 'invalid_request_error', param: 'messages', code: 'context_length_exceeded' };
     json(res, 400, { error });
   };
   await assert.rejects(client.responses.create(ask), (error: unknown) => {
     assert.ok(error instanceof OpenAI.BadRequestError);
     assert.deepEqual([error.param, error.code], ['input', 'context_length_exceeded']);
+    assert.match(error.message, /input: too long/);
     return true;
   });
 });
