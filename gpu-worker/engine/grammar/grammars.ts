@@ -19,8 +19,8 @@ const LIMIT_MS = 10_000;
 const QUICK_MS = 100;
 /** Grammars known to compile; at most as many as a thread keeps. */
 const KNOWN = 64;
-/** Grammars of one tenant that wait to be compiled. */
-const WAITING = 8;
+/** Grammars of one tenant that wait to be compiled: he waits behind himself only, and a full batch may have one a row. */
+const WAITING = 64;
 
 type Compiled = Extract<FromGrammarThread, { type: 'compiled' }>;
 
