@@ -59,7 +59,7 @@ export class ToolReader {
 
   /** What was held back; the text has ended. A call that broke off before its name says nothing. */
   finish(): ToolDelta {
-    if (this.#state === 'text' && !(this.called && this.#held.trim() === '')) this.#content += this.#held;
+    if (this.#state === 'text' && !(this.called && this.#form.opening.startsWith(this.#held.trim()))) this.#content += this.#held;
     this.#held = '';
     return this.#taken();
   }

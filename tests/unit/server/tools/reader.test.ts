@@ -47,6 +47,12 @@ const CASES: [string, ToolForm, string, Read][] = [
     { content: 'Let me see.', calls: [{ name: 'f', arguments: '{"a":[{"b":"}"}]}' }] },
   ],
   [
+    'a second call that broke off in its opening',
+    hermes,
+    `<tool_call>\n${call('f', {})}\n</tool_call>\n<tool_`,
+    { content: '', calls: [{ name: 'f', arguments: '{}' }] },
+  ],
+  [
     'two calls and text after',
     hermes,
     `<tool_call>\n${call('f', {})}\n</tool_call>\n<tool_call>${call('g', { x: 1 })}</tool_call>\nDone.`,
