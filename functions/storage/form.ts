@@ -43,12 +43,17 @@ function openForm(headers: Record<string, string>, fields: Record<string, string
     maxParts: rules.maxFiles + MAX_FIELDS,
     maxFieldSize: MAX_FIELD_BYTES,
     maxTotalSize: BODY_LIMIT,
-    isFile: (info) => info.filename !== undefined || rules.fileFields.includes(info.name),
-    onField: (info, value) => {
+    isFile: (info) => {
+      const { name, filename } = named(info);
+      return filename !== undefined || rules.fileFields.includes(name);
+    },
+    onField: (part, value) => {
+      const info = named(part);
       if (Object.hasOwn(fields, info.name)) fail(badUpload(`the field ${JSON.stringify(info.name)} is given twice`, info.name));
       fields[info.name] = decodeField(info, value);
     },
-    onFile: (info) => {
+    onFile: (part) => {
+      const info = named(part);
       const refusal = rules.refuse(info);
       if (refusal) {
         fail(refusal);
@@ -78,6 +83,16 @@ function openForm(headers: Record<string, string>, fields: Record<string, string
       raise();
     },
   };
+}
+
+/** The parser reads no names with characters beyond Latin-1, which clients write as they are (RFC 7578, 5.1). */
+function named(part: PartInfo): PartInfo {
+  if (part.name !== '') return part;
+  const { 'content-disposition': header } = part.headers;
+  const read = (parameter: string) =>
+    typeof header === 'string' ? new RegExp(`^form-data\\b.*;\\s*${parameter}="([^"]*)"`, 'i').exec(header)?.[1] : undefined;
+  const filename = read('filename');
+  return { ...part, name: read('name') ?? '', ...(filename === undefined ? {} : { filename }) };
 }
 
 function malformed(error: MultipartError, { maxFiles }: FormRules): Failure {

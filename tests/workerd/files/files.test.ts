@@ -37,6 +37,14 @@ function large(): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+test('a file keeps its name, in any script', async () => {
+  const client = clientOf(await stack.newTenant());
+  for (const name of ['ä.jsonl', '日本 🙂.jsonl', 'a;b=c.jsonl']) {
+    const made = await client.files.create({ purpose: 'batch', file: await toFile(Buffer.from('x'), name) });
+    assert.equal(made.filename, name);
+  }
+});
+
 test('lists page by page, in either order, by purpose', async () => {
   const client = clientOf(await stack.newTenant());
   const ids: string[] = [];
