@@ -16,7 +16,7 @@ const HELP = `node tests/bench/quality.ts
 
 Perplexity of each precision over one window of tokens, and its distance from fp32: on the reference text from the
 reference's own log-probabilities, on the second text from our fp32.
-  --precision LIST  int8, fp32 (fp32,int8)
+  --precision LIST  int4, int8, fp32 (all)
   --text FILE       second text (the trained adapters' validation prompts and answers)
   --tokens N        most tokens of the second text (2000)
 `;
@@ -75,7 +75,7 @@ function rmsDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.sqrt(sum / a.length);
 }
 
-const options = readOptions(HELP, 1, { precision: 'fp32,int8', text: '', tokens: '2000' });
+const options = readOptions(HELP, 1, { precision: 'fp32,int8,int4', text: '', tokens: '2000' });
 const report = await Report.start('quality', options);
 const base = await openBase(options.base);
 const asked = listOf('--precision', options.own.precision, PRECISIONS);

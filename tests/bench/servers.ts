@@ -19,7 +19,8 @@ Requests over HTTP to our stack and to llama-server (Q4_0, adapters loaded at it
   open     arrivals of a Poisson process, lengths as in shared conversations, adapters by Zipf(1.0)
 Adapters are random, rank 16 on all linears.
   --parts LIST      of these (all)
-  --precision NAME  of ours (int8)
+  --precision NAME  of ours (auto)
+  --speculation S   auto or off (auto)
   --rate N          arrivals a second in the open loop (1)
   --peer NAME       Q4_0 or Q8_0 (Q4_0)
 `;
@@ -42,7 +43,7 @@ const TARGETS: Partial<Record<Scenario, number>> = { none: 1.15, each: 2.2 };
 /** Of the 99th percentile of times to first token, over llama-server's, with an adapter each. */
 const FIRST_TOKEN_TARGET = 0.2;
 
-const options = readOptions(HELP, ROUNDS, { parts: 'closed,open', precision: 'int8', rate: '1', peer: 'Q4_0' });
+const options = readOptions(HELP, ROUNDS, { parts: 'closed,open', precision: 'auto', speculation: 'auto', rate: '1', peer: 'Q4_0' });
 const parts = listOf('--parts', options.own.parts, ['closed', 'open']);
 const [quantisation] = listOf('--peer', options.own.peer, QUANTISATIONS);
 const rate = Number(options.own.rate);
@@ -52,6 +53,7 @@ const base = await openBase(options.base);
 const peer = await LlamaCpp.setUp(base.path);
 report.note(peer.build);
 process.env['SWITCHYARD_PRECISION'] = options.own.precision;
+process.env['SWITCHYARD_SPECULATION'] = options.own.speculation;
 await using stack = await BenchStack.start(base.path);
 for (let seed = 0; seed < ADAPTERS; seed++) await stack.upload(`adapter-${seed}`, randomAdapter(seed, base.modules, { rank: RANK }));
 const baseId = (await stack.base()).id;

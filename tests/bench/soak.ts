@@ -18,6 +18,7 @@ deleted. Resident memory of the worker is read every 10 s; its slope is taken ov
 const CLIENTS = 12;
 const ADAPTERS = 48;
 const MEMORY_MB = 80;
+const KV_MB = 400;
 const SCALE = 0.25;
 const SAMPLE_MS = 10_000;
 const UPLOAD_EVERY_MS = 5000;
@@ -27,6 +28,8 @@ const minutes = Number(options.own.minutes || (options.quick ? 1 : 30));
 const report = await Report.start('soak', options);
 const base = await openBase(options.base);
 process.env['SWITCHYARD_ADAPTER_MEMORY_MB'] = String(MEMORY_MB);
+// Memory for keys and values fills once and stays: with little of it the rest shows sooner.
+process.env['SWITCHYARD_KV_MB'] = String(KV_MB);
 await using stack = await BenchStack.start(base.path);
 for (let seed = 0; seed < ADAPTERS; seed++) await stack.upload(`adapter-${seed}`, randomAdapter(seed, base.modules, { rank: 8 }));
 const baseId = (await stack.base()).id;

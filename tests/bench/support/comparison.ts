@@ -7,8 +7,8 @@ import { listOf, type Options } from './options.ts';
 import type { Report } from './report.ts';
 import { ratios, type Samples } from './statistics.ts';
 
-export const SIDES = { precision: 'int8', peers: 'llama.cpp' };
-export const SIDES_HELP = `  --precision LIST  of ours: int8, fp32 (int8)
+export const SIDES = { precision: 'int4,int8', peers: 'llama.cpp' };
+export const SIDES_HELP = `  --precision LIST  of ours: int4, int8, fp32 (int4,int8); targets are the first one's
   --peers NAME      llama.cpp or none (llama.cpp)
 `;
 
@@ -22,6 +22,7 @@ export interface Side {
 export const sideNames = {
   bare: (side: Side) => side.precision,
   adapted: (side: Side) => `${side.precision} + adapters`,
+  shared: (side: Side) => `${side.precision} + one adapter`,
   peer: (quantisation: Quantisation) => `llama.cpp ${quantisation}`,
 };
 
@@ -57,14 +58,14 @@ export class Comparison {
   }
 
   /** Adds the speeds at one size and the ratios of ours, bare, to the peer's. Samples are named `${side} ${size}`. */
-  report(report: Report, what: string, size: string, samples: Samples, int8Targets: Partial<Record<Quantisation, number>>): void {
+  report(report: Report, what: string, size: string, samples: Samples, targets: Partial<Record<Quantisation, number>>): void {
     const of = (side: string) => samples.of(`${side} ${size}`);
     const speed = (side: string) => report.add({ name: `${what} ${size}, ${side}`, unit: 'tok/s', samples: of(side) });
     for (const side of this.ours) for (const name of [sideNames.bare(side), sideNames.adapted(side)]) speed(name);
     for (const quantisation of this.quantisations) {
       speed(sideNames.peer(quantisation));
       for (const side of this.ours) {
-        const target = side.precision === 'int8' ? int8Targets[quantisation] : undefined;
+        const target = side === this.ours[0] ? targets[quantisation] : undefined;
         report.add({
           name: `${what} ${size}, ${side.precision} / ${quantisation}`,
           unit: '×',
