@@ -56,6 +56,8 @@ typedef struct {
   size_t slot;
   /* Offset of its rank products among a token's. */
   size_t at;
+  /* Outputs of its linear. */
+  size_t columns;
 } Part;
 
 /* Tokens of rows that name the same adapters in the same order. */

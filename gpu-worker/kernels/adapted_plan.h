@@ -34,7 +34,7 @@ static size_t add_parts(const Plan *plan, Group *group, size_t row, size_t parts
     for (size_t slot = 0; slot < plan->slots; slot++) {
       const Entry *entry = entry_of(plan, row, slot, l);
       if (!entry) continue;
-      plan->part[parts++] = (Part){entry, slot, group->products};
+      plan->part[parts++] = (Part){entry, slot, group->products, (size_t)plan->linears->width[l]};
       group->products += (size_t)entry->rank;
     }
   }

@@ -75,7 +75,7 @@ typedef struct {
   /* [tokens][blocks][WORDS] and [tokens][blocks] */
   int32_t *q;
   Scale *scale;
-  size_t blocks, column_groups, groups_per_job, token_jobs, jobs;
+  size_t blocks, column_groups, groups_per_job, token_jobs, jobs, items;
   bool four;
 } Work;
 
@@ -119,8 +119,42 @@ enum { TOKEN_TILE = 2 };
 #endif
 enum { BYTES_AHEAD = 2048 };
 
+/* Factors that are on their way into the cache while something else is computed. */
+typedef struct {
+  const Part *part, *end;
+  const Plan *plan;
+  const char *at, *stop;
+  bool second;
+  /* Cache lines to ask for with each block of weights. */
+  size_t lines;
+} Ahead;
+
+enum { CACHE_LINE = 64 };
+
+INLINE size_t factor_bytes(const Plan *plan, const Part *part, bool second) {
+  const size_t across = second ? part->columns : plan->in;
+  return (size_t)part->entry->rank * across * element(part->entry->kind == FLOAT16);
+}
+
+INLINE void begin_factor(Ahead *ahead) {
+  const Entry *entry = ahead->part->entry;
+  ahead->at = (const char *)(uintptr_t)(ahead->second ? entry->b : entry->a);
+  ahead->stop = ahead->at + factor_bytes(ahead->plan, ahead->part, ahead->second);
+}
+
+INLINE void fetch(Ahead *ahead) {
+  for (size_t i = 0; i < ahead->lines && ahead->part < ahead->end; i++) {
+    __builtin_prefetch(ahead->at, 0, 1);
+    ahead->at += CACHE_LINE;
+    if (ahead->at < ahead->stop) continue;
+    if (ahead->second) ahead->part++;
+    ahead->second = !ahead->second;
+    if (ahead->part < ahead->end) begin_factor(ahead);
+  }
+}
+
 /* 16 outputs of `tokens` tokens. */
-INLINE void product(const Work *work, size_t token, size_t group, int tokens, bool four) {
+INLINE void product(const Work *work, size_t token, size_t group, int tokens, bool four, Ahead *ahead) {
   const size_t level_bytes = four ? BLOCK * LANES / 2 : BLOCK * LANES, stride = level_bytes + SCALES;
   const uint8_t *at = work->weight + group * work->blocks * stride;
   f32x16 sum[TOKEN_TILE];
@@ -142,6 +176,7 @@ INLINE void product(const Work *work, size_t token, size_t group, int tokens, bo
       }
       UNROLL for (int t = 0; t < tokens; t++) dot[t] = dot4(dot4(dot[t], first, q[t][j]), second, q[t][j + 1]);
     }
+    if (ahead) fetch(ahead);
     if (tokens == 1)
       UNROLL for (size_t line = 0; line < stride; line += 64) __builtin_prefetch(at + BYTES_AHEAD + line);
     const _Float16 *scales = (const _Float16 *)(const void *)(at + level_bytes);
@@ -160,10 +195,10 @@ INLINE void product(const Work *work, size_t token, size_t group, int tokens, bo
   }
 }
 
-INLINE void product_of(const Work *work, size_t from, size_t to, size_t group, bool four) {
+INLINE void product_of(const Work *work, size_t from, size_t to, size_t group, bool four, Ahead *ahead) {
   size_t t = from;
-  for (; t + TOKEN_TILE <= to; t += TOKEN_TILE) product(work, t, group, TOKEN_TILE, four);
-  for (; t < to; t++) product(work, t, group, 1, four);
+  for (; t + TOKEN_TILE <= to; t += TOKEN_TILE) product(work, t, group, TOKEN_TILE, four, ahead);
+  for (; t < to; t++) product(work, t, group, 1, four, ahead);
 }
 
 enum { TOKEN_BLOCK = 64, JOB_BYTES = 1 << 15 };
@@ -173,24 +208,47 @@ static void product_body(void *user, size_t job) {
   const size_t from = job % work->token_jobs * TOKEN_BLOCK, to = from + TOKEN_BLOCK < work->adapted.tokens ? from + TOKEN_BLOCK : work->adapted.tokens;
   const size_t first = job / work->token_jobs * work->groups_per_job;
   for (size_t g = first; g < first + work->groups_per_job && g < work->column_groups; g++) {
-    if (work->four) product_of(work, from, to, g, true);
-    else product_of(work, from, to, g, false);
+    if (work->four) product_of(work, from, to, g, true, NULL);
+    else product_of(work, from, to, g, false, NULL);
   }
 }
 
 /*
- * Few tokens: groups of rows with adapters and columns of the product alternate, so that while one thread waits for
- * factors another computes. What the groups add waits in `delta`.
+ * Few tokens: each item is some columns of the product and one group of rows with adapters. The group's factors are
+ * asked for while the columns are computed, so memory and arithmetic work at the same time; what the group adds waits
+ * in `delta`, since its other columns are other items'.
  */
 static void mixed_body(void *user, size_t item) {
-  Work *work = user;
-  const size_t groups = work->adapted.groups, pairs = groups < work->jobs ? groups : work->jobs;
-  const bool paired = item < 2 * pairs, group = paired ? item % 2 == 0 : groups > pairs;
-  const size_t index = paired ? item / 2 : item - pairs;
-  if (!group) product_body(work, index);
-  else if (work->adapted.group[index].products > 0)
-    run_group(&work->adapted, &(Job){(uint32_t)index, 0, 0, (uint32_t)work->adapted.group[index].tokens, 0, 0});
+  const Work *work = user;
+  const Plan *plan = &work->adapted;
+  const Group *group = item < plan->groups && plan->group[item].products > 0 ? &plan->group[item] : NULL;
+  const size_t from = item * work->column_groups / work->items, to = (item + 1) * work->column_groups / work->items;
+  Ahead ahead = {.plan = plan};
+  if (group) {
+    ahead.part = plan->part + group->parts[0];
+    ahead.end = plan->part + group->parts[plan->linears->count];
+    begin_factor(&ahead);
+    size_t bytes = 0;
+    for (const Part *part = ahead.part; part < ahead.end; part++) bytes += factor_bytes(plan, part, false) + factor_bytes(plan, part, true);
+    const size_t tiles = plan->tokens / TOKEN_TILE + plan->tokens % TOKEN_TILE;
+    ahead.lines = to > from ? ceiling(bytes / CACHE_LINE, (to - from) * work->blocks * tiles) : 0;
+  }
+  for (size_t g = from; g < to; g++) {
+    if (work->four) product_of(work, 0, plan->tokens, g, true, &ahead);
+    else product_of(work, 0, plan->tokens, g, false, &ahead);
+  }
+  if (group) run_group(plan, &(Job){(uint32_t)item, 0, 0, (uint32_t)group->tokens, 0, 0});
 }
+
+static void add_delta(void *user, size_t item) {
+  const Plan *plan = &((const Work *)user)->adapted;
+  const Group *group = &plan->group[item];
+  for (size_t member = group->first; member < group->first + group->tokens; member++)
+    finish_columns(plan, plan->token[member], 0, plan->width, group->products > 0 ? plan->delta + member * plan->width : NULL);
+}
+
+/* Fewer items than this leave threads idle at the end. */
+enum { ITEMS = 16, ADDED_ALONE = 1 << 13 };
 
 enum { MIXED_TOKENS = 64 };
 
@@ -199,12 +257,11 @@ static OrtStatus *mixed(const Run *run, Work *work, const Extent *extent) {
   plan->product = malloc((extent->products + plan->tokens * plan->width) * sizeof(float));
   CHECK(run, plan->product, "out of memory for %zu products", extent->products);
   plan->delta = plan->product + extent->products;
-  OrtStatus *status = parallel_for(run, work->jobs + plan->groups, mixed_body, work);
-  for (size_t g = 0; g < plan->groups && !status; g++) {
-    const Group *group = &plan->group[g];
-    for (size_t member = group->first; member < group->first + group->tokens; member++)
-      finish_columns(plan, plan->token[member], 0, plan->width, group->products > 0 ? plan->delta + member * plan->width : NULL);
-  }
+  work->items = plan->groups > ITEMS ? plan->groups : ITEMS;
+  OrtStatus *status = parallel_for(run, work->items, mixed_body, work);
+  if (!status && plan->tokens * plan->width > ADDED_ALONE) status = parallel_for(run, plan->groups, add_delta, work);
+  else
+    for (size_t g = 0; g < plan->groups && !status; g++) add_delta(work, g);
   free(plan->product);
   return status;
 }

@@ -101,7 +101,7 @@ test('a package that is not honoured is refused by name and leaves no adapter', 
 
 test('after a restart without its caches an adapter answers from object storage', async () => {
   assert.equal(await stack.stop(), 0);
-  await rm(join(stack.home, 'cache', 'adapters'), { recursive: true });
+  await rm(join(stack.home, 'cache', 'images'), { recursive: true });
   await stack.launch();
   const [first] = await validationOf('tickets');
   assert.deepEqual(await answers('tickets', [first!]), [first!.adapter.text]);

@@ -1,5 +1,5 @@
 /**
- * Five hundred uploads to a running base: a name in a database and bytes in storage each, and nothing in
+ * Six hundred uploads to a running base: a name in a database and bytes in storage each, and nothing in
  * the worker that grows with them. Judged by /metrics, as an operator sees it.
  */
 import assert from 'node:assert/strict';
@@ -10,7 +10,7 @@ import { randomAdapter, TINY_LLAMA } from './random-adapter.ts';
 import { TestStack as Stack, type TestStack, type TestTenant } from './stack.ts';
 
 const BASE = 'llama';
-const UPLOADS = 500;
+const UPLOADS = 600;
 const AT_ONCE = 4;
 /** Room for 34 of the adapters' images. */
 const ADAPTER_MEMORY_MB = 4;
@@ -19,7 +19,7 @@ const CALLED_EVERY = 4;
 /** Of one package, and about as many of its sealed form. */
 const ADAPTER_BYTES = 230_000;
 /** The first uploads warm up: code, connections, and garbage that V8 lets lie. */
-const WARM_UP = 100;
+const WARM_UP = 200;
 /**
  * What the worker may grow by over the uploads after those: two thirds of their packages, so keeping them
  * fails. Growth over the calls is printed, not asserted: buffers of adapters that left memory wait for a
@@ -84,7 +84,7 @@ async function metrics() {
   };
 }
 
-test('five hundred adapters are uploaded, called and deleted, and the worker stays as it was', async (t) => {
+test('six hundred adapters are uploaded, called and deleted, and the worker stays as it was', async (t) => {
   const upload = async (name: string, seed: number) => (await stack.upload(tenant, name, randomAdapter(seed, TINY_LLAMA), BASE)).digest;
   const start = await metrics();
   const digests = await each(names.slice(0, WARM_UP), upload);
