@@ -75,7 +75,7 @@ typedef struct {
   /* [tokens][blocks][WORDS] and [tokens][blocks] */
   int32_t *q;
   Scale *scale;
-  size_t blocks, column_groups, groups_per_job, token_jobs, jobs, items;
+  size_t blocks, column_groups, groups_per_job, token_jobs, jobs, items, pieces;
   bool four;
 } Work;
 
@@ -214,17 +214,20 @@ static void product_body(void *user, size_t job) {
 }
 
 /*
- * Few tokens: each item is some columns of the product and one group of rows with adapters. The group's factors are
- * asked for while the columns are computed, so memory and arithmetic work at the same time; what the group adds waits
- * in `delta`, since its other columns are other items'.
+ * Few tokens: each item is some columns of the product and some tokens of a group of rows with adapters. The factors
+ * are asked for while the columns are computed, so memory and arithmetic work at the same time; what the adapters add
+ * waits in `delta`, since a token's other columns are other items'.
  */
 static void mixed_body(void *user, size_t item) {
   const Work *work = user;
   const Plan *plan = &work->adapted;
-  const Group *group = item < plan->groups && plan->group[item].products > 0 ? &plan->group[item] : NULL;
   const size_t from = item * work->column_groups / work->items, to = (item + 1) * work->column_groups / work->items;
+  /* Jobs are spread over the items, so that neighbours do not all have one. */
+  const size_t next = item * work->pieces / work->items;
+  const Job *job = next < work->pieces && item == ceiling(next * work->items, work->pieces) ? &plan->job[next] : NULL;
   Ahead ahead = {.plan = plan};
-  if (group) {
+  if (job) {
+    const Group *group = &plan->group[job->group];
     ahead.part = plan->part + group->parts[0];
     ahead.end = plan->part + group->parts[plan->linears->count];
     begin_factor(&ahead);
@@ -237,14 +240,15 @@ static void mixed_body(void *user, size_t item) {
     if (work->four) product_of(work, 0, plan->tokens, g, true, &ahead);
     else product_of(work, 0, plan->tokens, g, false, &ahead);
   }
-  if (group) run_group(plan, &(Job){(uint32_t)item, 0, 0, (uint32_t)group->tokens, 0, 0});
+  if (job) run_group(plan, job);
 }
 
-static void add_delta(void *user, size_t item) {
+/* Of one token, in the order of plan->token. */
+static void add_delta(void *user, size_t member) {
   const Plan *plan = &((const Work *)user)->adapted;
-  const Group *group = &plan->group[item];
-  for (size_t member = group->first; member < group->first + group->tokens; member++)
-    finish_columns(plan, plan->token[member], 0, plan->width, group->products > 0 ? plan->delta + member * plan->width : NULL);
+  const Group *group = plan->group;
+  while (member >= group->first + group->tokens) group++;
+  finish_columns(plan, plan->token[member], 0, plan->width, group->products > 0 ? plan->delta + member * plan->width : NULL);
 }
 
 /* Fewer items than this leave threads idle at the end. */
@@ -254,14 +258,20 @@ enum { MIXED_TOKENS = 64 };
 
 static OrtStatus *mixed(const Run *run, Work *work, const Extent *extent) {
   Plan *plan = &work->adapted;
-  plan->product = malloc((extent->products + plan->tokens * plan->width) * sizeof(float));
+  plan->product = malloc((extent->products + plan->tokens * plan->width) * sizeof(float) + plan->tokens * sizeof *plan->job);
   CHECK(run, plan->product, "out of memory for %zu products", extent->products);
   plan->delta = plan->product + extent->products;
-  work->items = plan->groups > ITEMS ? plan->groups : ITEMS;
+  plan->job = (Job *)(void *)(plan->delta + plan->tokens * plan->width);
+  for (size_t g = 0; g < plan->groups; g++) {
+    const size_t tokens = plan->group[g].products > 0 ? plan->group[g].tokens : 0;
+    for (size_t t = 0; t < tokens; t += TOKENS)
+      plan->job[work->pieces++] = (Job){(uint32_t)g, 0, (uint32_t)t, (uint32_t)(tokens - t < TOKENS ? tokens - t : TOKENS), 0, 0};
+  }
+  work->items = work->pieces > ITEMS ? work->pieces : ITEMS;
   OrtStatus *status = parallel_for(run, work->items, mixed_body, work);
-  if (!status && plan->tokens * plan->width > ADDED_ALONE) status = parallel_for(run, plan->groups, add_delta, work);
+  if (!status && plan->tokens * plan->width > ADDED_ALONE) status = parallel_for(run, plan->tokens, add_delta, work);
   else
-    for (size_t g = 0; g < plan->groups && !status; g++) add_delta(work, g);
+    for (size_t member = 0; member < plan->tokens && !status; member++) add_delta(work, member);
   free(plan->product);
   return status;
 }

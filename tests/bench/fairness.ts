@@ -9,13 +9,13 @@ import { jain } from './support/workload.ts';
 
 const HELP = `node tests/bench/fairness.ts
 
-Five tenants keep requests waiting at one worker for a while: four with 6 clients each, one with 60. Jain's index of
+Five tenants keep requests waiting at one worker for a while: four with 12 clients each, one with 120. Jain's index of
 the tokens that each was given while all had something waiting, and the light tenants' times to first token.
   --seconds N  (60; --quick: 10)
 `;
 const LIGHT_TENANTS = 4;
-const LIGHT_CLIENTS = 6;
-const HEAVY_CLIENTS = 60;
+const LIGHT_CLIENTS = 12;
+const HEAVY_CLIENTS = 120;
 const PROMPT = 64;
 const GENERATED = 32;
 const WARM_UP_MS = 5000;

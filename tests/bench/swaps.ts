@@ -54,12 +54,12 @@ async function ask(model: string, prompt: number): Promise<string | null> {
     .join(',');
 }
 
-const packageOf = (seed: number) => randomAdapter(seed, base.modules, SHAPE);
+const packages = Array.from({ length: ADAPTERS }, (_, seed) => randomAdapter(seed, base.modules, SHAPE));
 
 /** What the adapter of each seed answers to each prompt when nobody else asks: [seed][prompt]. */
 const alone: string[][] = [];
 for (let seed = 0; seed < ADAPTERS; seed++) {
-  await stack.upload(`own-${seed}`, packageOf(seed));
+  await stack.upload(`own-${seed}`, packages[seed]!);
   const answers: string[] = [];
   for (let prompt = 0; prompt < PROMPTS; prompt++) answers.push((await ask(`own-${seed}`, prompt))!);
   alone.push(answers);
@@ -97,8 +97,8 @@ if (parts.includes('churn')) {
       const remove: boolean = exists && random.below(3) === 0;
       current[name]!.add(remove ? null : seed);
       if (remove) await stack.remove(`name-${name}`);
-      else if (exists) await stack.upload(`name-${name}`, packageOf(seed), 'version');
-      else await stack.upload(`name-${name}`, packageOf(seed));
+      else if (exists) await stack.upload(`name-${name}`, packages[seed]!, 'version');
+      else await stack.upload(`name-${name}`, packages[seed]!);
       current[name] = new Set([remove ? null : seed]);
       exists = !remove;
       changes++;
