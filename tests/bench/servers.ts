@@ -58,6 +58,8 @@ await using stack = await BenchStack.start(base.path);
 for (let seed = 0; seed < ADAPTERS; seed++) await stack.upload(`adapter-${seed}`, randomAdapter(seed, base.modules, { rank: RANK }));
 const baseId = (await stack.base()).id;
 await using llama = await LlamaServer.start(peer, quantisation!, base, ADAPTERS, RANK);
+// With adapters loaded it is several times slower even where none is asked for.
+await using bareLlama = await LlamaServer.start(peer, quantisation!, base, 0, RANK);
 
 /** `adapter`: its number, null for the bare base. */
 const ours = (prompt: string, generated: number, adapter: number | null): Call => ({
@@ -66,7 +68,7 @@ const ours = (prompt: string, generated: number, adapter: number | null): Call =
   body: streamedBody(adapter === null ? baseId : `adapter-${adapter}`, prompt, generated),
 });
 const theirs = (prompt: string, generated: number, adapter: number | null): Call => ({
-  url: `${llama.url}/v1/completions`,
+  url: `${adapter === null ? bareLlama.url : llama.url}/v1/completions`,
   headers: { 'content-type': 'application/json' },
   body: JSON.stringify({
     ...JSON.parse(streamedBody('base', prompt, generated)),
