@@ -94,7 +94,7 @@ async function main(): Promise<void> {
   const images = new ImageLoader(
     {
       basePath: settings.SWITCHYARD_BASE,
-      precision: parsePrecision(settings.SWITCHYARD_PRECISION, checkpoint),
+      precision: parsePrecision(settings.SWITCHYARD_PRECISION),
       edgeUrl: settings.SWITCHYARD_EDGE_URL,
       s3Secret: settings.SWITCHYARD_S3_SECRET,
       cacheFolder: join(home, 'cache', 'images'),

@@ -48,11 +48,11 @@ interface Outstanding {
 
 export async function openEngine(options: EngineOptions): Promise<Engine> {
   // A base that cannot be opened is refused here: an error that leaves a thread has lost its kind.
-  const checkpoint = await openCheckpoint(options.basePath);
+  await openCheckpoint(options.basePath);
   const rows = options.rows ?? DEFAULT_ROWS;
   const settings: EngineSettings = {
     basePath: options.basePath,
-    precision: parsePrecision(options.precision, checkpoint),
+    precision: parsePrecision(options.precision),
     cacheFolder: path.join(options.home, 'cache', 'bases'),
     journalPath: options.journalPath,
     threads: options.threads ?? availableParallelism(),

@@ -4,18 +4,17 @@ import { fp32 } from './fp32.ts';
 import { int4 } from './int4.ts';
 import { int8 } from './int8.ts';
 import type { Precision, PrecisionName } from './precision.ts';
-import type { Checkpoint } from './source/checkpoint.ts';
 
 const MAKE: Record<PrecisionName, () => Precision> = { fp32, int8, int4 };
 
 export const precisionOf = (name: PrecisionName): Precision => MAKE[name]();
 
-/**
- * 'auto': int4 for a checkpoint that has 4 bits, since nothing is lost and half the bytes are read; int8 for all others.
- * Throws Failure 'unsupported' naming what there is.
- */
-export function parsePrecision(name: string, { fourBit }: Pick<Checkpoint, 'fourBit'>): PrecisionName {
-  if (name === 'auto') return fourBit ? 'int4' : 'int8';
+/** Fastest where it matters to many: prompts, and batches of several rows. */
+const DEFAULT: PrecisionName = 'int8';
+
+/** 'auto' is the default form. Throws Failure 'unsupported' naming what there is. */
+export function parsePrecision(name: string): PrecisionName {
+  if (name === 'auto') return DEFAULT;
   if (Object.hasOwn(MAKE, name)) return name as PrecisionName;
   throw new Failure({
     kind: 'unsupported',

@@ -67,7 +67,7 @@ const [rows, tokens, rank] = [values.rows, values.tokens, values.rank].map((n) =
 ];
 
 const checkpoint = await openCheckpoint((await openBase(values.base)).path);
-const model = prepareModel(checkpoint, precisionOf(parsePrecision(values.precision, checkpoint)), join(HOME, 'cache', 'bases'));
+const model = prepareModel(checkpoint, precisionOf(parsePrecision(values.precision)), join(HOME, 'cache', 'bases'));
 const folder = mkdtempSync(join(tmpdir(), 'switchyard-profile-'));
 try {
   {

@@ -20,14 +20,14 @@ Starts a stack on a home and ports of its own and uploads 16 random adapters (ra
   swap         first token with an adapter that is not in memory, over bare: after cache/ was deleted and the stack
                restarted, and with more adapters than host memory holds
   --parts LIST      of these (all)
-  --precision NAME  int4, int8 or fp32 (int4)
+  --precision NAME  int4, int8 or fp32 (int8)
 `;
 
 const PARTS: Record<string, (bench: Bench) => Promise<void>> = { throughput, 'first-token': firstToken, swap };
 const ROUNDS = 5;
 const ADAPTERS = 16;
 
-const options = readOptions(HELP, ROUNDS, { parts: Object.keys(PARTS).join(','), precision: 'int4' });
+const options = readOptions(HELP, ROUNDS, { parts: Object.keys(PARTS).join(','), precision: 'int8' });
 const parts = listOf('--parts', options.own.parts, Object.keys(PARTS));
 const [precision] = listOf('--precision', options.own.precision, PRECISIONS);
 

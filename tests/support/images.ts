@@ -9,6 +9,6 @@ export async function imagesFor(
   precision: string,
 ): Promise<(digest: string, sealed: Uint8Array) => Promise<ArrayBuffer>> {
   const checkpoint = await openCheckpoint(basePath);
-  const form = imageForm(checkpoint, precisionOf(parsePrecision(precision, checkpoint)));
+  const form = imageForm(checkpoint, precisionOf(parsePrecision(precision)));
   return (digest, sealed) => buildImage(digest, sealed, form);
 }

@@ -132,7 +132,6 @@ export async function openFolder(path: string): Promise<Checkpoint> {
     revision: folder.revision(),
     config,
     tokenizer,
-    fourBit: false,
     tensorNames: () => [...shapes.keys()],
     shape: (name) => [...parameter(shapes, path, name)],
     tensor(name) {

@@ -149,9 +149,6 @@ function uninterleaveRows(values: Float32Array, headDim: number, rowLength: numb
   return out;
 }
 
-const FOUR_BITS: ReadonlySet<string> = new Set(['Q4_0', 'Q4_1']);
-const inLayers = (name: string): boolean => name.startsWith('model.layers.');
-
 export async function openGguf(path: string): Promise<Checkpoint> {
   const file = await SourceFile.open(path);
   const header = await readGgufHeader(file);
@@ -166,7 +163,6 @@ export async function openGguf(path: string): Promise<Checkpoint> {
     revision,
     config,
     tokenizer,
-    fourBit: [...tensors].every(([name, { format, shape }]) => !inLayers(name) || shape.length < 2 || FOUR_BITS.has(format.name)),
     tensorNames: () => [...shapes.keys()],
     shape: (name) => [...parameter(shapes, path, name)],
     tensor(name) {

@@ -14,8 +14,6 @@ export interface Checkpoint {
   /** Exactly the parameters that `config` implies; a tied head has no lm_head.weight. */
   tensorNames(): string[];
   shape(name: string): number[];
-  /** Its linears lie in blocks of 32 weights with levels of 4 bits (GGUF's Q4_0, Q4_1): int4 serves them as they are. */
-  fourBit: boolean;
   /** Reads and decodes one tensor into memory of the caller's own. */
   tensor(name: string): Float32Array<ArrayBuffer>;
   /** null: the base takes token ids only. */

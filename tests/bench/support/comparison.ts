@@ -7,8 +7,8 @@ import { listOf, type Options } from './options.ts';
 import type { Report } from './report.ts';
 import { ratios, type Samples } from './statistics.ts';
 
-export const SIDES = { precision: 'int4,int8', peers: 'llama.cpp' };
-export const SIDES_HELP = `  --precision LIST  of ours: int4, int8, fp32 (int4,int8); targets are the first one's
+export const SIDES = { precision: 'int8,int4', peers: 'llama.cpp' };
+export const SIDES_HELP = `  --precision LIST  of ours: int4, int8, fp32 (int8,int4); targets are the first one's
   --peers NAME      llama.cpp or none (llama.cpp)
 `;
 

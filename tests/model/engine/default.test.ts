@@ -24,8 +24,8 @@ const text = perplexityText().ids;
 const digests = await Promise.all([1, 0.5].flatMap((factor) => ADAPTERS.map((name) => loadAdapter(engine, name, factor))));
 const adapter = (i: number, weight = 1) => ({ digest: digests[i]!, weight });
 
-test('the default for a file of 4 bits is int4, and its perplexity is within one percent of float32', async (t) => {
-  assert.equal(engine.base.precision, 'int4');
+test('the default is int8, and its perplexity is within one percent of float32', async (t) => {
+  assert.equal(engine.base.precision, 'int8');
   const { prompt } = await generate(engine, text, { echo: true, logprobs: 0, maxTokens: 0 });
   const scored = prompt!.logprobs!.slice(1);
   const perplexity = Math.exp(-scored.reduce((sum, x) => sum + x!.logprob, 0) / scored.length);
