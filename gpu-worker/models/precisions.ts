@@ -16,9 +16,10 @@ const DEFAULT: PrecisionName = 'int8';
 export function parsePrecision(name: string): PrecisionName {
   if (name === 'auto') return DEFAULT;
   if (Object.hasOwn(MAKE, name)) return name as PrecisionName;
+  const known = new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(['auto', ...Object.keys(MAKE)]);
   throw new Failure({
     kind: 'unsupported',
-    message: `precision ${JSON.stringify(name)}: expected auto, fp32, int8 or int4`,
+    message: `precision ${JSON.stringify(name)}: expected ${known}`,
     param: 'precision',
   });
 }
