@@ -62,8 +62,8 @@ export type ToolChoice = z.infer<typeof ToolChoice>;
 /** Who is served before whom: batch work only gets what interactive work leaves, at a lower price. */
 export const Priority = z.enum(['interactive', 'batch']);
 
-/** A request after admission: names resolved, defaults filled in, every field honoured. */
-export const GenerateRequest = z.strictObject({
+/** What admission says of any request: who asks, what its names mean, when it is to be served. */
+const admitted = {
   request_id: RequestId,
   tenant: TenantId,
   key_id: z.string(),
@@ -72,6 +72,18 @@ export const GenerateRequest = z.strictObject({
   base: z.string(),
   base_revision: Digest,
   adapters: z.array(AdapterRef).max(8),
+  priority: Priority,
+  /** A request of /v1/batches: it outlives its connection, and its batch says whether it is paid. */
+  from_batch: z.boolean(),
+  /** The tenant's share of a busy worker, relative to other tenants'. */
+  tenant_weight: z.number().gt(0).max(1000),
+  /** Milliseconds since the epoch by which it must have begun to be of use; null: whenever. */
+  deadline: count.nullable(),
+};
+
+/** A request after admission: names resolved, defaults filled in, every field honoured. */
+export const GenerateRequest = z.strictObject({
+  ...admitted,
   input: z.discriminatedUnion('kind', [
     z.strictObject({
       kind: z.literal('chat'),
@@ -103,13 +115,6 @@ export const GenerateRequest = z.strictObject({
   repetition_penalty: z.number().gt(0).max(10),
   logit_bias: z.array(z.tuple([count, z.number().min(-100).max(100)])).max(1024),
   response_format: ResponseFormat,
-  priority: Priority,
-  /** A request of /v1/batches: it outlives its connection, and its batch says whether it is paid. */
-  from_batch: z.boolean(),
-  /** The tenant's share of a busy worker, relative to other tenants'. */
-  tenant_weight: z.number().gt(0).max(1000),
-  /** Milliseconds since the epoch by which it must have begun to be of use; null: whenever. */
-  deadline: count.nullable(),
   seed: z.number().int().nullable(),
   stop: z.array(z.string().min(1)).max(16),
   ignore_eos: z.boolean(),
@@ -126,13 +131,7 @@ export const MAX_EMBEDDING_INPUTS = 2048;
 
 /** A request for embeddings after admission. */
 export const EmbedRequest = z.strictObject({
-  request_id: RequestId,
-  tenant: TenantId,
-  key_id: z.string(),
-  model: z.string(),
-  base: z.string(),
-  base_revision: Digest,
-  adapters: z.array(AdapterRef).max(8),
+  ...admitted,
   inputs: z
     .array(z.union([z.string(), z.array(count).min(1)]))
     .min(1)
@@ -141,10 +140,6 @@ export const EmbedRequest = z.strictObject({
   dimensions: z.number().int().positive().nullable(),
   /** base64: of float32 numbers, little-endian. */
   encoding_format: z.enum(['float', 'base64']),
-  priority: Priority,
-  from_batch: z.boolean(),
-  tenant_weight: z.number().gt(0).max(1000),
-  deadline: count.nullable(),
 });
 export type EmbedRequest = z.infer<typeof EmbedRequest>;
 

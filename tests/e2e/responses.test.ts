@@ -20,8 +20,8 @@ before(async () => {
 });
 after(() => stack[Symbol.asyncDispose]());
 
-const question = 'What is 2+2?';
-const ask = { model: BASE, input: question, temperature: 0, max_output_tokens: 120 };
+const question = 'What is the capital of France?';
+const ask = { model: BASE, input: question, temperature: 0, max_output_tokens: 60 };
 
 const Weather = z.strictObject({ city: z.string().max(30), unit: z.enum(['celsius', 'fahrenheit']) });
 const weather: OpenAI.Responses.FunctionTool = {
@@ -42,7 +42,7 @@ test('says what chat says, whole and streamed, with the same counts', async () =
     model: BASE,
     messages: [{ role: 'user', content: question }],
     temperature: 0,
-    max_tokens: 120,
+    max_tokens: 60,
   });
   const whole = await tenant.client.responses.create(ask);
   const streamed = await tenant.client.responses.stream(ask).finalResponse();
@@ -91,7 +91,7 @@ const PROGRAM = `
 import io, json, openai, pydantic, sys, time
 base = sys.argv[1]
 client = openai.OpenAI(max_retries=0)
-ask = dict(model=base, input="What is 2+2?", temperature=0, max_output_tokens=120, store=False)
+ask = dict(model=base, input="What is the capital of France?", temperature=0, max_output_tokens=16, store=False)
 whole = client.responses.create(**ask, include=["message.output_text.logprobs"], top_logprobs=2)
 with client.responses.stream(**ask) as stream:
     events = [event.type for event in stream]

@@ -1,6 +1,7 @@
 /** Time to the first token: what the edge adds to a worker's own, and that a stream's first chunk does not wait for its end. */
 import type { GenerateRequest } from '../../../shared/contract/worker.ts';
 import { newRequestId } from '../../../shared/ids.ts';
+import { NEUTRAL_REQUEST } from '../../support/neutral.ts';
 import { randomText } from '../support/base.ts';
 import { type Call, stream, streamedBody, whole, wholeBody } from '../support/client.ts';
 import { median } from '../support/statistics.ts';
@@ -15,36 +16,16 @@ const FEW_TOKENS = 4;
 async function directCall({ stack }: Bench, prompt: string, worker: string): Promise<Call> {
   const base = await stack.base();
   const request: GenerateRequest = {
+    ...NEUTRAL_REQUEST,
     request_id: newRequestId(),
     tenant: stack.tenant.id,
     key_id: 'bench',
     model: base.id,
     base: base.id,
     base_revision: base.revision,
-    adapters: [],
     input: { kind: 'completion', prompts: [prompt] },
-    n: 1,
-    best_of: 1,
     max_tokens: FEW_TOKENS,
-    temperature: 0,
-    top_p: 1,
-    top_k: 0,
-    min_p: 0,
-    frequency_penalty: 0,
-    presence_penalty: 0,
-    repetition_penalty: 1,
-    logit_bias: [],
-    response_format: { type: 'text' },
-    priority: 'interactive',
-    from_batch: false,
-    tenant_weight: 1,
-    deadline: null,
-    seed: null,
-    stop: [],
     ignore_eos: true,
-    logprobs: null,
-    echo: false,
-    return_token_ids: false,
     stream: true,
     include_usage: true,
   };

@@ -9,27 +9,13 @@ import type { Engine, EngineEvent, SamplingOptions } from '../../../shared/contr
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
 import { newRequestId, newTenantId } from '../../../shared/ids.ts';
 import { imagesFor } from '../../support/images.ts';
+import { NEUTRAL_SAMPLING } from '../../support/neutral.ts';
 import { randomAdapter } from './adapters.ts';
 import type { BenchBase } from './base.ts';
 
 export const PRECISIONS = ['fp32', 'int8', 'int4'] as const;
 
-const SAMPLING: SamplingOptions = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  seed: 0,
-  maxTokens: 1,
-  stop: [],
-  ignoreEos: true,
-  logprobs: null,
-  echo: false,
-};
+const SAMPLING: SamplingOptions = { ...NEUTRAL_SAMPLING, seed: 0, maxTokens: 1, ignoreEos: true };
 
 export interface Work {
   prompt: number[];

@@ -2,23 +2,9 @@
 import type { EngineRequest, Grammar, SamplingOptions } from '../../../shared/contract/engine.ts';
 import type { AdapterRef } from '../../../shared/contract/worker.ts';
 import { newRequestId, newTenantId } from '../../../shared/ids.ts';
+import { NEUTRAL_SAMPLING } from '../../support/neutral.ts';
 
-const GREEDY: SamplingOptions = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  seed: null,
-  maxTokens: 16,
-  stop: [],
-  ignoreEos: false,
-  logprobs: null,
-  echo: false,
-};
+const GREEDY: SamplingOptions = { ...NEUTRAL_SAMPLING, maxTokens: 16 };
 
 export interface RequestOptions extends Partial<SamplingOptions> {
   /** One of its own unless told otherwise. */

@@ -10,6 +10,7 @@ import type { TextSide } from '../../../gpu-worker/server/prompts.ts';
 import type { Engine, EngineEvent, EngineRequest } from '../../../shared/contract/engine.ts';
 import { signCall } from '../../../shared/contract/signature.ts';
 import type { BaseInfo, GenerateRequest } from '../../../shared/contract/worker.ts';
+import { NEUTRAL_REQUEST } from '../../support/neutral.ts';
 
 export const SECRET = 'a secret that only this test knows';
 
@@ -101,13 +102,13 @@ export async function startWorker(engine: Engine, text: TextSide | null) {
 
 export function generateRequest(more: Partial<GenerateRequest> = {}): GenerateRequest {
   return {
+    ...NEUTRAL_REQUEST,
     request_id: 'req_000000000000000000000001',
     tenant: 'ten_aaaaaaaaaaaaaaaa',
     key_id: 'key',
     model: 'bytes',
     base: BASE.id,
     base_revision: BASE.revision,
-    adapters: [],
     input: {
       kind: 'chat',
       messages: [{ role: 'user', content: 'hi' }],
@@ -115,30 +116,7 @@ export function generateRequest(more: Partial<GenerateRequest> = {}): GenerateRe
       tool_choice: { type: 'none' },
       parallel_tool_calls: true,
     },
-    n: 1,
-    best_of: 1,
     max_tokens: 10,
-    temperature: 0,
-    top_p: 1,
-    top_k: 0,
-    min_p: 0,
-    frequency_penalty: 0,
-    presence_penalty: 0,
-    repetition_penalty: 1,
-    logit_bias: [],
-    response_format: { type: 'text' },
-    priority: 'interactive',
-    from_batch: false,
-    tenant_weight: 1,
-    deadline: null,
-    seed: null,
-    stop: [],
-    ignore_eos: false,
-    logprobs: null,
-    echo: false,
-    return_token_ids: false,
-    stream: false,
-    include_usage: false,
     ...more,
   };
 }

@@ -8,26 +8,11 @@ import { draw } from '../../../../gpu-worker/engine/sampling/draw.ts';
 import { tokenLogprob } from '../../../../gpu-worker/engine/sampling/order.ts';
 import { Random } from '../../../../gpu-worker/engine/sampling/random.ts';
 import type { SamplingOptions } from '../../../../shared/contract/engine.ts';
+import { NEUTRAL_SAMPLING } from '../../../support/neutral.ts';
 
 const VOCABULARY = 40;
-const NEUTRAL: SamplingOptions = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  seed: 1,
-  maxTokens: null,
-  stop: [],
-  ignoreEos: false,
-  logprobs: null,
-  echo: false,
-};
 const chooser = (options: Partial<SamplingOptions>, prompt: number[] = [], grammar: GrammarState | null = null) =>
-  new TokenChooser({ ...NEUTRAL, ...options }, prompt, grammar, new Random(options.seed ?? 1, 0));
+  new TokenChooser({ ...NEUTRAL_SAMPLING, ...options }, prompt, grammar, new Random(options.seed ?? 1, 0));
 
 function chosen(by: TokenChooser, logits: Float32Array): number {
   const choice = by.choose(logits);
@@ -65,7 +50,7 @@ describe('bias and penalties', () => {
         const by = chooser(options, prompt);
         const generated: number[] = [];
         for (const logits of rows) {
-          const wanted = edited(logits, { ...NEUTRAL, ...options }, prompt, generated);
+          const wanted = edited(logits, { ...NEUTRAL_SAMPLING, ...options }, prompt, generated);
           const taken = chosen(by, logits);
           assert.ok(
             wanted[taken]! >= Math.max(...wanted) - 1e-5,
@@ -102,7 +87,7 @@ describe('bias and penalties', () => {
       fc.property(fc.array(row, { minLength: 1, maxLength: 5 }), fc.constantFrom(0, 0.7), fc.nat(), (rows, temperature, seed) => {
         const by = chooser({ temperature, seed });
         const random = new Random(seed, 0);
-        for (const logits of rows) assert.equal(chosen(by, logits), draw(logits, { ...NEUTRAL, temperature }, random));
+        for (const logits of rows) assert.equal(chosen(by, logits), draw(logits, { ...NEUTRAL_SAMPLING, temperature }, random));
       }),
     );
   });
